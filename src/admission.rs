@@ -1,0 +1,288 @@
+//! How many may come in: session limits per kind and address, and how fast they may join.
+//!
+//! Sans-IO: the time is an argument, so that the simulator runs the same code in virtual time.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Which limit a session counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A browser or another WebRTC peer.
+    Webrtc,
+    /// A recorder or player.
+    Rtsp,
+}
+
+impl Kind {
+    /// The name used in metrics and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webrtc => "webrtc",
+            Self::Rtsp => "rtsp",
+        }
+    }
+}
+
+/// The limits in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// WebRTC sessions at a time.
+    pub webrtc_sessions_max: usize,
+    /// RTSP sessions at a time.
+    pub rtsp_sessions_max: usize,
+    /// Sessions of both kinds at a time from one address.
+    pub sessions_per_address_max: usize,
+    /// Joins in any one second; as many may come at once after a quiet second.
+    pub joins_per_second_max: u32,
+}
+
+/// Why a join was refused. Every refusal passes: see [`Refusal::retry_after`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// All sessions of this kind are taken.
+    #[error("all {max} {} sessions are taken", kind.as_str())]
+    Sessions {
+        /// Which kind.
+        kind: Kind,
+        /// The limit.
+        max: usize,
+    },
+    /// This address has as many sessions as one may have.
+    #[error("this address has all the {max} sessions that one may have")]
+    Address {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many joins in too short a time.
+    #[error("more than {max} joins a second")]
+    Rate {
+        /// The limit.
+        max: u32,
+    },
+}
+
+impl Refusal {
+    /// The name used in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sessions { .. } => "sessions_max",
+            Self::Address { .. } => "sessions_per_address_max",
+            Self::Rate { .. } => "joins_per_second_max",
+        }
+    }
+
+    /// When it is worth another try.
+    pub const fn retry_after(self) -> Duration {
+        match self {
+            Self::Sessions { .. } | Self::Address { .. } => Duration::from_secs(5),
+            Self::Rate { .. } => Duration::from_secs(1),
+        }
+    }
+}
+
+/// The door-keeper. Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: Limits,
+    webrtc_sessions: usize,
+    rtsp_sessions: usize,
+    per_address: HashMap<IpAddr, usize>,
+    /// Joins that may still come at once, in billionths, and when that was reckoned.
+    allowance_nano: u64,
+    reckoned: Duration,
+}
+
+/// The right to one session; dropping it makes room for the next.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped makes room at once"]
+pub struct Permit {
+    admission: Admission,
+    kind: Kind,
+    address: IpAddr,
+}
+
+const NANO: u64 = 1_000_000_000;
+
+impl Admission {
+    /// A door with these limits and nobody inside.
+    pub fn new(limits: Limits) -> Self {
+        let state = State {
+            limits,
+            webrtc_sessions: 0,
+            rtsp_sessions: 0,
+            per_address: HashMap::new(),
+            allowance_nano: u64::from(limits.joins_per_second_max) * NANO,
+            reckoned: Duration::ZERO,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Puts other limits in force. Who is inside stays, also above a new limit.
+    pub fn set_limits(&self, limits: Limits) {
+        self.with(|state| state.limits = limits);
+    }
+
+    /// Lets one more session in, or says why not. `now` is any clock that never goes back.
+    ///
+    /// # Errors
+    /// The limit that was reached.
+    pub fn admit(&self, kind: Kind, address: IpAddr, now: Duration) -> Result<Permit, Refusal> {
+        self.with(|state| state.admit(kind, address, now))?;
+        Ok(Permit { admission: self.clone(), kind, address })
+    }
+
+    /// Sessions of this kind that are inside.
+    pub fn sessions(&self, kind: Kind) -> usize {
+        self.with(|state| *state.sessions(kind))
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn sessions(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Webrtc => &mut self.webrtc_sessions,
+            Kind::Rtsp => &mut self.rtsp_sessions,
+        }
+    }
+
+    fn admit(&mut self, kind: Kind, address: IpAddr, now: Duration) -> Result<(), Refusal> {
+        let max = match kind {
+            Kind::Webrtc => self.limits.webrtc_sessions_max,
+            Kind::Rtsp => self.limits.rtsp_sessions_max,
+        };
+        if *self.sessions(kind) >= max {
+            return Err(Refusal::Sessions { kind, max });
+        }
+        let here = self.per_address.get(&address).copied().unwrap_or(0);
+        let max = self.limits.sessions_per_address_max;
+        if here >= max {
+            return Err(Refusal::Address { max });
+        }
+        self.take_allowance(now)?;
+        *self.sessions(kind) += 1;
+        *self.per_address.entry(address).or_insert(0) += 1;
+        Ok(())
+    }
+
+    /// A token bucket that holds one second's joins.
+    fn take_allowance(&mut self, now: Duration) -> Result<(), Refusal> {
+        let max = self.limits.joins_per_second_max;
+        let elapsed = now.saturating_sub(self.reckoned).as_nanos().min(u128::from(NANO));
+        let earned = u64::try_from(elapsed).unwrap_or(NANO) * u64::from(max);
+        self.reckoned = self.reckoned.max(now);
+        self.allowance_nano = (self.allowance_nano + earned).min(u64::from(max) * NANO);
+        if self.allowance_nano < NANO {
+            return Err(Refusal::Rate { max });
+        }
+        self.allowance_nano -= NANO;
+        Ok(())
+    }
+
+    fn release(&mut self, kind: Kind, address: IpAddr) {
+        *self.sessions(kind) -= 1;
+        if let Some(here) = self.per_address.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.with(|state| state.release(self.kind, self.address));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits {
+        webrtc_sessions_max: 3,
+        rtsp_sessions_max: 2,
+        sessions_per_address_max: 2,
+        joins_per_second_max: 4,
+    };
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn each_kind_is_let_in_up_to_its_limit_and_again_when_one_leaves() {
+        let door = Admission::new(LIMITS);
+        let second = Duration::from_secs;
+        let first = door.admit(Kind::Rtsp, address(1), second(0)).unwrap();
+        let _second = door.admit(Kind::Rtsp, address(2), second(0)).unwrap();
+        let refusal = door.admit(Kind::Rtsp, address(3), second(0)).unwrap_err();
+        assert_eq!(refusal, Refusal::Sessions { kind: Kind::Rtsp, max: 2 });
+        let _webrtc = door.admit(Kind::Webrtc, address(3), second(0)).unwrap();
+        drop(first);
+        let _third = door.admit(Kind::Rtsp, address(3), second(0)).unwrap();
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_seat() {
+        let door = Admission::new(LIMITS);
+        let _kept = [Kind::Webrtc, Kind::Rtsp]
+            .map(|kind| door.admit(kind, address(1), Duration::ZERO).unwrap());
+        let refusal = door.admit(Kind::Webrtc, address(1), Duration::ZERO).unwrap_err();
+        assert_eq!(refusal, Refusal::Address { max: 2 });
+        let _other = door.admit(Kind::Webrtc, address(2), Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn joins_are_slowed_to_the_rate_and_a_refused_one_costs_nothing() {
+        let door = Admission::new(LIMITS);
+        let ms = Duration::from_millis;
+        for _ in 0..4 {
+            drop(door.admit(Kind::Webrtc, address(1), ms(0)).unwrap());
+        }
+        assert_eq!(
+            door.admit(Kind::Webrtc, address(1), ms(249)).unwrap_err(),
+            Refusal::Rate { max: 4 }
+        );
+        drop(door.admit(Kind::Webrtc, address(1), ms(250)).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_joins_and_leaves_breaks_a_limit(
+            moves in prop::collection::vec((any::<bool>(), any::<bool>(), 0u8..4, 0u64..400), 1..200)
+        ) {
+            let door = Admission::new(LIMITS);
+            let mut inside = Vec::new();
+            let mut now = Duration::ZERO;
+            for (join, webrtc, from, wait_ms) in moves {
+                now += Duration::from_millis(wait_ms);
+                let kind = if webrtc { Kind::Webrtc } else { Kind::Rtsp };
+                if join {
+                    inside.extend(door.admit(kind, address(from), now));
+                } else if !inside.is_empty() {
+                    drop(inside.swap_remove(usize::from(from) % inside.len()));
+                }
+                prop_assert!(door.sessions(Kind::Webrtc) <= LIMITS.webrtc_sessions_max);
+                prop_assert!(door.sessions(Kind::Rtsp) <= LIMITS.rtsp_sessions_max);
+                let all = door.sessions(Kind::Webrtc) + door.sessions(Kind::Rtsp);
+                prop_assert_eq!(all, inside.len());
+            }
+            inside.clear();
+            prop_assert_eq!(door.sessions(Kind::Webrtc) + door.sessions(Kind::Rtsp), 0);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The one clock: the system's monotonic clock, on every pipeline and in every frame.
+//!
+//! Pipelines run with base time zero and no start time, so a running time *is* a monotonic time
+//! and stamps can be compared across pipelines, threads and restarts of a camera.
+
+use std::fmt;
+use std::time::Duration;
+
+use gst::prelude::*;
+
+/// A point on the system's monotonic clock, in nanoseconds since boot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The point `nanoseconds` after boot.
+    pub const fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Now.
+    pub fn now() -> Self {
+        Self(read(rustix::time::ClockId::Monotonic))
+    }
+
+    /// Nanoseconds since boot.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero where it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This point moved later; it stays at the end of time rather than wrap.
+    pub fn plus(self, duration: Duration) -> Self {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanoseconds))
+    }
+
+    /// The same instant as time since the Unix epoch, by the wall clock as it is set now.
+    pub fn to_unix(self) -> Duration {
+        let offset = i128::from(read(rustix::time::ClockId::Realtime))
+            - i128::from(read(rustix::time::ClockId::Monotonic));
+        let nanoseconds = (i128::from(self.0) + offset).max(0);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Timestamp> for gst::ClockTime {
+    fn from(timestamp: Timestamp) -> Self {
+        Self::from_nseconds(timestamp.0)
+    }
+}
+
+impl From<gst::ClockTime> for Timestamp {
+    fn from(time: gst::ClockTime) -> Self {
+        Self(time.nseconds())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}s", self.0 / 1_000_000_000, self.0 / 1_000 % 1_000_000)
+    }
+}
+
+/// Puts `pipeline` on the one clock: monotonic system clock, base time zero, start time none.
+pub fn rule(pipeline: &gst::Pipeline) {
+    pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+    pipeline.set_start_time(gst::ClockTime::NONE);
+    pipeline.set_base_time(gst::ClockTime::ZERO);
+}
+
+fn read(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_of_gstreamer_and_ours_read_the_same() {
+        gst::init().unwrap();
+        let before = Timestamp::now();
+        let theirs = Timestamp::from(gst::SystemClock::obtain().time());
+        let after = Timestamp::now();
+        assert!(before <= theirs && theirs <= after, "{before} {theirs} {after}");
+    }
+
+    #[test]
+    fn unix_time_of_now_is_the_wall_clock() {
+        let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let ours = Timestamp::now().to_unix();
+        assert!(ours.abs_diff(wall) < Duration::from_secs(1), "{ours:?} {wall:?}");
+    }
+}

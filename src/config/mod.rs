@@ -1,0 +1,453 @@
+//! The configuration as types: parsed once, before any port or camera is opened.
+//!
+//! Keys, sections and defaults are the contract's (`interface.md`). Parsing, environment
+//! overrides and the list of problems are in the submodules.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP side.
+    pub server: Server,
+    /// Who may come in.
+    pub auth: Auth,
+    /// The RTSP side.
+    pub rtsp: Rtsp,
+    /// The WebRTC side.
+    pub webrtc: Webrtc,
+    /// How many may come in.
+    pub limits: Limits,
+    /// The cameras.
+    pub camera: Vec<Camera>,
+    /// The log.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Where the pages, WHEP and the API are served.
+    pub listen: SocketAddr,
+    /// Origins besides our own whose pages may use us, as `scheme://host[:port]`.
+    pub allowed_origins: Vec<String>,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// `none`, written out, lets anybody in also from other machines.
+    pub mode: Option<AuthMode>,
+}
+
+/// How visitors prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// They do not.
+    None,
+}
+
+/// `[rtsp]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtsp {
+    /// Where RTSP is served.
+    pub listen: SocketAddr,
+    /// How media may travel.
+    pub transports: Vec<RtspTransport>,
+}
+
+/// One way for RTSP's media to travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RtspTransport {
+    /// In the RTSP connection.
+    Tcp,
+    /// Beside it, in UDP packets.
+    Udp,
+    /// To a multicast group.
+    Multicast,
+}
+
+/// `[webrtc]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webrtc {
+    /// `stun:host:port` URIs.
+    pub stun_servers: Vec<String>,
+    /// TURN servers.
+    pub turn_servers: Vec<TurnServer>,
+    /// Range of local UDP ports, `"first-last"`; any where not given.
+    pub udp_ports: Option<PortRange>,
+    /// Network interfaces whose addresses are offered, by name; all where empty.
+    pub interfaces: Vec<String>,
+    /// Bound on the time from the offer to the connection, in milliseconds.
+    pub negotiation_timeout_ms: u64,
+    /// A viewer of whom nothing was heard for so long is gone, in milliseconds.
+    pub silence_timeout_ms: u64,
+}
+
+/// One TURN server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnServer {
+    /// `turn:host:port` or `turns:host:port`, with `?transport=udp|tcp` where needed.
+    pub url: String,
+    /// The user name.
+    #[serde(default)]
+    pub username: String,
+    /// The password.
+    #[serde(default)]
+    pub credential: String,
+}
+
+/// An inclusive range of ports, written `"first-last"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// WebRTC sessions at a time.
+    pub webrtc_sessions_max: usize,
+    /// RTSP sessions at a time.
+    pub rtsp_sessions_max: usize,
+    /// Sessions at a time from one address.
+    pub sessions_per_address_max: usize,
+    /// Joins a second.
+    pub joins_per_second_max: u32,
+}
+
+/// `[[camera]]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Camera {
+    /// The name in every address: letters, digits, `-` and `_`.
+    pub id: String,
+    /// Where the pictures come from.
+    pub source: Source,
+    /// Width of the main rendition in pixels.
+    pub width: u32,
+    /// Height of the main rendition in pixels.
+    pub height: u32,
+    /// Pictures a second.
+    pub framerate: u32,
+    /// Turn and mirror.
+    pub flip: Flip,
+    /// What to cut off at each side before scaling.
+    pub crop: Crop,
+    /// How the main rendition is encoded.
+    pub encoder: Encoder,
+    /// Further renditions.
+    pub rendition: Vec<RenditionConfig>,
+    /// When a camera counts as stalled.
+    pub watchdog: Watchdog,
+}
+
+/// `camera.source`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Source {
+    /// A camera that libcamera knows.
+    Libcamera {
+        /// As `lensline probe` lists it; the first camera where not given.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// A Video4Linux device.
+    V4l2 {
+        /// The device node.
+        device: PathBuf,
+    },
+    /// A network camera whose H.264 is passed through.
+    Rtsp {
+        /// Its address, with user and password where it wants them.
+        url: String,
+    },
+    /// The simulated camera.
+    Simulated(Simulated),
+}
+
+/// `{ kind = "simulated", … }`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Simulated {
+    /// What the picture shows.
+    pub pattern: Pattern,
+    /// How hard the picture is to encode, 0 to 1.
+    pub noise: f64,
+    /// What goes wrong, and when.
+    pub faults: Vec<Fault>,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// What the simulated camera shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pattern {
+    /// Moving shapes on a moving gradient.
+    #[default]
+    Scene,
+    /// Colour bars that stand still.
+    Bars,
+    /// One grey.
+    Solid,
+}
+
+/// Something that goes wrong with the simulated camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When, in milliseconds after the program started the camera for the first time.
+    pub at_ms: u64,
+    /// What.
+    pub kind: FaultKind,
+    /// For how long, in milliseconds.
+    #[serde(default)]
+    pub for_ms: u64,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Pictures stop, without an error.
+    Freeze,
+    /// The device is gone: an error, and it cannot be opened.
+    Unplug,
+    /// Time stamps jump ahead and, at the end of the fault, back.
+    PtsJump,
+    /// Pictures come at a fifth of the rate.
+    Slow,
+    /// What comes is not a picture.
+    Garbage,
+}
+
+/// `camera.flip`: the eight ways to lay a rectangle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flip {
+    /// As it comes.
+    #[default]
+    None,
+    /// A quarter turn clockwise.
+    Clockwise,
+    /// A half turn.
+    Rotate180,
+    /// A quarter turn counter-clockwise.
+    Counterclockwise,
+    /// Mirrored left to right.
+    Horizontal,
+    /// Mirrored top to bottom.
+    Vertical,
+    /// Mirrored over the diagonal from the upper left.
+    UpperLeftDiagonal,
+    /// Mirrored over the diagonal from the upper right.
+    UpperRightDiagonal,
+}
+
+/// `camera.crop`: pixels to cut off, of the picture as the source gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Crop {
+    /// From the left.
+    pub left: u32,
+    /// From the right.
+    pub right: u32,
+    /// From the top.
+    pub top: u32,
+    /// From the bottom.
+    pub bottom: u32,
+}
+
+/// `[camera.encoder]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encoder {
+    /// Which encoder.
+    pub kind: EncoderKind,
+    /// Bits a second of the main rendition, in thousands.
+    pub bitrate_kbps: u32,
+    /// The least that adaptation or the API may ask for.
+    pub bitrate_min_kbps: u32,
+    /// The most that adaptation or the API may ask for.
+    pub bitrate_max_kbps: u32,
+    /// Frames from one key frame to the next where nobody asks for one.
+    pub keyframe_interval: u32,
+}
+
+/// Which encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderKind {
+    /// The best there is here.
+    #[default]
+    Auto,
+    /// The hardware encoder of a Pi up to 4, `v4l2h264enc`.
+    V4l2,
+    /// `x264enc`
+    X264,
+    /// `openh264enc`
+    Openh264,
+}
+
+/// `[[camera.rendition]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RenditionConfig {
+    /// The name in its address: letters, digits, `-` and `_`; not `main`.
+    pub name: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Pictures a second; the camera's where not given.
+    pub framerate: Option<u32>,
+    /// Bits a second, in thousands.
+    pub bitrate_kbps: u32,
+}
+
+/// `[camera.watchdog]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watchdog {
+    /// A running camera that gave nothing for so long is rebuilt, in milliseconds.
+    pub timeout_ms: u64,
+    /// The same for a camera that has given nothing yet, in milliseconds.
+    pub start_timeout_ms: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged, in `tracing`'s filter language: `info`, `lensline=debug,info`, …
+    pub level: String,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), allowed_origins: Vec::new() }
+    }
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8554)),
+            transports: vec![RtspTransport::Tcp, RtspTransport::Udp],
+        }
+    }
+}
+
+impl Default for Webrtc {
+    fn default() -> Self {
+        Self {
+            stun_servers: Vec::new(),
+            turn_servers: Vec::new(),
+            udp_ports: None,
+            interfaces: Vec::new(),
+            negotiation_timeout_ms: 10_000,
+            silence_timeout_ms: 8_000,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            webrtc_sessions_max: 64,
+            rtsp_sessions_max: 64,
+            sessions_per_address_max: 64,
+            joins_per_second_max: 50,
+        }
+    }
+}
+
+impl Default for Camera {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            source: Source::Simulated(Simulated::default()),
+            width: 1280,
+            height: 720,
+            framerate: 30,
+            flip: Flip::None,
+            crop: Crop::default(),
+            encoder: Encoder::default(),
+            rendition: Vec::new(),
+            watchdog: Watchdog::default(),
+        }
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            kind: EncoderKind::Auto,
+            bitrate_kbps: 2_500,
+            bitrate_min_kbps: 150,
+            bitrate_max_kbps: 8_000,
+            keyframe_interval: 60,
+        }
+    }
+}
+
+impl Default for RenditionConfig {
+    fn default() -> Self {
+        Self { name: String::new(), width: 640, height: 360, framerate: None, bitrate_kbps: 600 }
+    }
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self { timeout_ms: 2_000, start_timeout_ms: 15_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let range = text.split_once('-').and_then(|(first, last)| {
+            Some(Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+        });
+        range
+            .filter(|range| range.first > 0 && range.first <= range.last)
+            .ok_or_else(|| format!("`{text}` is no range of ports; write it like \"50000-50100\""))
+    }
+}

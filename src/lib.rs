@@ -1,0 +1,36 @@
+//! Lensline: one camera, one encode, every viewer, now.
+//!
+//! # The way of a frame
+//!
+//! ```text
+//! camera pipeline (one per camera)                        session pipeline (one per viewer)
+//!  source ─ convert/crop/flip ─ encoder ─ h264parse ─ appsink   appsrc ─ rtph264pay ─ webrtcbin
+//!             └ second rendition: scale ─ encoder ─ …     │       ▲        (or the RTSP media)
+//!                                                tap: copy once, │
+//!                                          stamp, Publisher ─▶ ring ─▶ cursor ─▶ feed
+//! ```
+//!
+//! # Layers, imports only downwards
+//!
+//! `main → app → http → {camera, egress} → catalog → {distributor, admission, guard, metrics} →
+//! {config, frame, clock, error, shutdown}`
+//!
+//! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
+//! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
+//! gstreamer nor tokio nor a clock. `guard` is the only module that gives GStreamer resources back.
+//! `tests/tidy.rs` holds all of that.
+
+pub mod camera;
+pub mod distributor;
+pub mod egress;
+pub mod guard;
+pub mod http;
+
+pub mod admission;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod frame;
+pub mod metrics;
+pub mod shutdown;

@@ -1,0 +1,247 @@
+//! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
+
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
+const STAGE_BUCKETS: &[f64] = &[
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.010, 0.014, 0.020, 0.033, 0.050,
+    0.1, 0.25, 1.0,
+];
+
+/// Bucket bounds in seconds for what a viewer waits for: 10 ms to 10 s.
+const JOIN_BUCKETS: &[f64] =
+    &[0.010, 0.025, 0.050, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0];
+
+/// Every metric of the program. Cheap to update from any thread.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `lensline_frames_published_total{camera,rendition}`
+    pub frames_published: IntCounterVec,
+    /// `lensline_frames_delivered_total{camera,transport}`
+    pub frames_delivered: IntCounterVec,
+    /// `lensline_frames_skipped_total{camera,transport}`
+    pub frames_skipped: IntCounterVec,
+    /// `lensline_keyframe_requests_total{camera,cause}`
+    pub keyframe_requests: IntCounterVec,
+    /// `lensline_sessions{camera,transport}`
+    pub sessions: IntGaugeVec,
+    /// `lensline_sessions_total{camera,transport,end}`
+    pub sessions_ended: IntCounterVec,
+    /// `lensline_sessions_refused_total{transport,reason}`
+    pub sessions_refused: IntCounterVec,
+    /// `lensline_join_seconds`: request to first frame sent.
+    pub join_seconds: Histogram,
+    /// `lensline_stage_seconds{camera,stage}`
+    pub stage_seconds: HistogramVec,
+    /// `lensline_encoder_bitrate_bps{camera,rendition}`: what the encoder is told to produce.
+    pub encoder_bitrate_bps: GaugeVec,
+    /// `lensline_session_estimate_bps{session}`
+    pub session_estimate_bps: GaugeVec,
+    /// `lensline_camera_restarts_total{camera,cause}`
+    pub camera_restarts: IntCounterVec,
+    /// `lensline_teardowns_stuck_total`
+    pub teardowns_stuck: IntCounter,
+    /// `lensline_guards_live{kind}`
+    pub guards_live: IntGaugeVec,
+    process: Process,
+}
+
+#[derive(Debug)]
+struct Process {
+    resident_memory_bytes: prometheus::IntGauge,
+    open_fds: prometheus::IntGauge,
+    threads: prometheus::IntGauge,
+    cpu_seconds: GaugeVec,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    ///
+    /// # Errors
+    /// Where two metrics bear one name, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let family = Family { registry: &registry };
+        Ok(Self {
+            frames_published: family.counter(
+                "lensline_frames_published_total",
+                "Encoded frames handed to the distributor",
+                &["camera", "rendition"],
+            )?,
+            frames_delivered: family.counter(
+                "lensline_frames_delivered_total",
+                "Frames handed to sessions",
+                &["camera", "transport"],
+            )?,
+            frames_skipped: family.counter(
+                "lensline_frames_skipped_total",
+                "Frames that sessions did not get because they lagged or had just joined",
+                &["camera", "transport"],
+            )?,
+            keyframe_requests: family.counter(
+                "lensline_keyframe_requests_total",
+                "Key frames asked for, before requests are coalesced",
+                &["camera", "cause"],
+            )?,
+            sessions: family.gauge(
+                "lensline_sessions",
+                "Sessions now",
+                &["camera", "transport"],
+            )?,
+            sessions_ended: family.counter(
+                "lensline_sessions_total",
+                "Sessions that ended, by why",
+                &["camera", "transport", "end"],
+            )?,
+            sessions_refused: family.counter(
+                "lensline_sessions_refused_total",
+                "Joins refused, by why",
+                &["transport", "reason"],
+            )?,
+            join_seconds: family.join()?,
+            stage_seconds: family.stage()?,
+            encoder_bitrate_bps: family.float(
+                "lensline_encoder_bitrate_bps",
+                "Target bitrate of the encoder",
+                &["camera", "rendition"],
+            )?,
+            session_estimate_bps: family.float(
+                "lensline_session_estimate_bps",
+                "Bandwidth estimated for a session",
+                &["session"],
+            )?,
+            camera_restarts: family.counter(
+                "lensline_camera_restarts_total",
+                "Times a camera was rebuilt, by why",
+                &["camera", "cause"],
+            )?,
+            teardowns_stuck: family.single(
+                "lensline_teardowns_stuck_total",
+                "Session pipelines that did not stop in time",
+            )?,
+            guards_live: family.gauge(
+                "lensline_guards_live",
+                "GStreamer resources that are held and will be given back",
+                &["kind"],
+            )?,
+            process: Process::new(&family)?,
+            registry,
+        })
+    }
+
+    /// The exposition in Prometheus' text format.
+    ///
+    /// # Errors
+    /// Where the encoder refuses a family, which would be a bug in it.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        self.process.read();
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl Process {
+    fn new(family: &Family<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            resident_memory_bytes: family
+                .plain("process_resident_memory_bytes", "Resident memory in bytes")?,
+            open_fds: family.plain("process_open_fds", "Open file descriptors")?,
+            threads: family.plain("process_threads", "Threads")?,
+            cpu_seconds: family.float("process_cpu_seconds", "CPU time used", &["mode"])?,
+        })
+    }
+
+    /// Reads `/proc/self`; what cannot be read keeps its last value.
+    fn read(&self) {
+        let Ok(process) = procfs::process::Process::myself() else { return };
+        if let Ok(stat) = process.stat() {
+            let resident = stat.rss.saturating_mul(procfs::page_size());
+            self.resident_memory_bytes.set(i64::try_from(resident).unwrap_or(i64::MAX));
+            self.threads.set(stat.num_threads);
+            let ticks = procfs::ticks_per_second().max(1) as f64;
+            self.cpu_seconds.with_label_values(&["user"]).set(stat.utime as f64 / ticks);
+            self.cpu_seconds.with_label_values(&["system"]).set(stat.stime as f64 / ticks);
+        }
+        if let Ok(count) = process.fd_count() {
+            self.open_fds.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+struct Family<'a> {
+    registry: &'a Registry,
+}
+
+impl Family<'_> {
+    fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn single(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let metric = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn plain(&self, name: &str, help: &str) -> prometheus::Result<prometheus::IntGauge> {
+        let metric = prometheus::IntGauge::new(name, help)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn float(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn join(&self) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new("lensline_join_seconds", "Request to first frame sent")
+            .buckets(JOIN_BUCKETS.to_vec());
+        let metric = Histogram::with_opts(options)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn stage(&self) -> prometheus::Result<HistogramVec> {
+        let options = HistogramOpts::new(
+            "lensline_stage_seconds",
+            "Time a frame spends in a stage: encode, distribute, send",
+        )
+        .buckets(STAGE_BUCKETS.to_vec());
+        let metric = HistogramVec::new(options, &["camera", "stage"])?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_s_process_figures_are_there_and_true() {
+        let text = Metrics::new().unwrap().render().unwrap();
+        for name in ["process_resident_memory_bytes", "process_open_fds", "process_threads"] {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(value >= 1.0, "{line}");
+        }
+    }
+}
