@@ -51,8 +51,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 enum Said {
     Offer(Description),
     IceCandidate(Option<Trickled>),
-    Ping(#[serde(default)] Value),
-    Pong(#[serde(default)] Value),
+    Ping(Option<Value>),
 }
 
 /// An offer: `{"sdp": …}` as `RTCSessionDescription` has it, or the SDP itself.
@@ -201,7 +200,6 @@ impl Conversation {
             }
             Ok(Said::IceCandidate(candidate)) => self.candidate(candidate)?,
             Ok(Said::Ping(data)) => Some(pong(data)),
-            Ok(Said::Pong(_)) => None,
             Err(what) => Some(error(&not_understood(&what.to_string()))),
         };
         match reply {
@@ -377,10 +375,10 @@ fn trickled(candidate: Option<Candidate>) -> Value {
 }
 
 /// The client's data with the server's time in it.
-fn pong(data: Value) -> Value {
+fn pong(data: Option<Value>) -> Value {
     let mut data = match data {
-        Value::Object(data) => data,
-        other => serde_json::Map::from_iter([("echo".to_owned(), other)]),
+        Some(Value::Object(data)) => data,
+        other => [("echo".to_owned(), other.unwrap_or_default())].into_iter().collect(),
     };
     let server_ms = Timestamp::now().to_unix().as_secs_f64() * 1000.0;
     data.insert("server_ms".into(), json!(server_ms));
