@@ -65,8 +65,12 @@ pub struct Tally {
     pub first: Option<Instant>,
     /// When the last came.
     pub last: Option<Instant>,
+    /// Pictures that decode by themselves.
+    pub key_frames: u64,
     /// The longest time without a picture between the first and the last.
     pub longest_gap: Duration,
+    /// When that time was over.
+    pub longest_gap_end: Option<Instant>,
     newest_number: Option<u16>,
     newest_sequence: Option<u16>,
     newest_time: Option<u32>,
@@ -119,7 +123,10 @@ impl Tally {
         self.frames += 1;
         self.first.get_or_insert(now);
         if let Some(last) = self.last.replace(now) {
-            self.longest_gap = self.longest_gap.max(now.duration_since(last));
+            let gap = now.duration_since(last);
+            if gap > self.longest_gap {
+                (self.longest_gap, self.longest_gap_end) = (gap, Some(now));
+            }
         }
         match u64::try_from(step) {
             Ok(step) if step > 0 => self.missed += step - 1,
@@ -168,8 +175,9 @@ impl Watch {
         };
         let bin = gst::parse::bin_from_description(description, false)
             .expect("rtph264depay, h264parse and avdec_h264 are installed");
-        let entry = bin.by_name("depay").and_then(|depay| depay.static_pad("sink"));
-        let entry = entry.expect("rtph264depay has a sink pad");
+        let depay = bin.by_name("depay").expect("it was just made");
+        let entry = depay.static_pad("sink").expect("rtph264depay has a sink pad");
+        self.watch_key_frames(&depay.static_pad("src").expect("rtph264depay has a source pad"));
         match look {
             Look::Stamps => self.watch_pictures(&bin),
             Look::Packets { framerate } => self.watch_packets(&entry, framerate),
@@ -196,6 +204,16 @@ impl Watch {
             Ok(gst::FlowSuccess::Ok)
         });
         end.set_callbacks(callbacks.build());
+    }
+
+    fn watch_key_frames(&self, pad: &gst::Pad) {
+        let watch = self.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let key =
+                info.buffer().is_some_and(|b| !b.flags().contains(gst::BufferFlags::DELTA_UNIT));
+            watch.note(|tally| tally.key_frames += u64::from(key));
+            gst::PadProbeReturn::Ok
+        });
     }
 
     fn watch_packets(&self, pad: &gst::Pad, framerate: u32) {
