@@ -25,7 +25,7 @@ async fn moves(what: &str, browser: &Chromium) {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as f64;
     until(what, PATIENCE, async || {
         let samples = samples(browser).await;
-        let fresh = |sample: &&Value| sample["captureUnixMs"].as_f64() > Some(now);
+        let fresh = |sample: &&Value| sample["unixMs"].as_f64() > Some(now);
         (samples.iter().filter(fresh).count() >= 10).then_some(())
     })
     .await;
@@ -33,7 +33,7 @@ async fn moves(what: &str, browser: &Chromium) {
 
 /// Watches for a while; gives what came meanwhile, and prints the latencies.
 async fn watch(browser: &Chromium) -> Tally {
-    let captured = |sample: &Value| sample["captureUnixMs"].as_f64().unwrap_or(0.0);
+    let captured = |sample: &Value| sample["unixMs"].as_f64().unwrap_or(0.0);
     let before = samples(browser).await.last().map_or(0.0, captured);
     tokio::time::sleep(WATCHED).await;
     let mut seen = samples(browser).await;
@@ -43,8 +43,8 @@ async fn watch(browser: &Chromium) -> Tally {
     for sample in &seen {
         let number = sample["frame"].as_u64().expect("a stamped frame number");
         tally.saw_number((number % 65_536) as u16, std::time::Instant::now());
-        for (latency, name) in latencies.iter_mut().zip(["receivedUnixMs", "shownUnixMs"]) {
-            latency.extend(sample[name].as_f64().map(|time| time - captured(sample)));
+        for (latency, name) in latencies.iter_mut().zip(["receivedMs", "shownMs"]) {
+            latency.extend(sample[name].as_f64());
         }
     }
     for (latency, name) in latencies.iter().zip(["received", "shown"]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// What a program left behind.
@@ -53,7 +53,7 @@ pub fn nobody(program: &str) -> Command {
 #[derive(Debug)]
 pub struct Lines {
     child: Child,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+    lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
 /// The aiortc receiver, watching the WHEP address `url`; `options` as in `whep_aiortc.py`.
@@ -70,10 +70,26 @@ impl Lines {
     /// # Panics
     /// Where it is not installed.
     pub fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the program can be started");
         let stdout = child.stdout.take().expect("its output is ours");
         Self { child, lines: BufReader::new(stdout).lines() }
+    }
+
+    /// Starts the program and keeps its input open, for telling it things.
+    ///
+    /// # Panics
+    /// Where it is not installed.
+    pub fn start_with_stdin(command: &mut Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut started = Self::spawn(command);
+        let stdin = started.child.stdin.take().expect("its input is ours");
+        (started, stdin)
     }
 
     /// Its process id; `None` once it has ended and was waited for.

@@ -51,16 +51,25 @@ pub enum JoinError {
 }
 
 impl WhepOffer {
-    /// An offer to receive H.264, with all its candidates gathered.
+    /// An offer to receive H.264, with all its candidates gathered, and 100 ms for packets that
+    /// come late or again.
     ///
     /// # Panics
     /// Where GStreamer's WebRTC elements are missing or give no offer.
     pub async fn new(look: Look) -> Self {
+        Self::with_latency(look, 100).await
+    }
+
+    /// The same with another time for late packets. With none, what comes is seen as it comes.
+    ///
+    /// # Panics
+    /// Where GStreamer's WebRTC elements are missing or give no offer.
+    pub async fn with_latency(look: Look, latency_ms: u32) -> Self {
         gst::init().expect("GStreamer starts");
         let pipeline = gst::Pipeline::new();
         let webrtc = gst::ElementFactory::make("webrtcbin")
             .property_from_str("bundle-policy", "max-bundle")
-            .property("latency", 100u32)
+            .property("latency", latency_ms)
             .build()
             .expect("webrtcbin is installed");
         quieten_ice(&webrtc);
