@@ -1,0 +1,72 @@
+//! The scenarios under loom: every order of events, up to a number of preemptions.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::scenarios::{self, Size};
+
+/// Preemptions a thread may suffer, where `LOOM_MAX_PREEMPTIONS` does not say.
+const PREEMPTIONS_MAX: usize = 2;
+
+/// Steps of one execution, above loom's own limit, as tokio has it.
+const BRANCHES_MAX: usize = 10_000;
+
+fn check(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = builder.max_branches.max(BRANCHES_MAX);
+    builder.preemption_bound.get_or_insert(PREEMPTIONS_MAX);
+    let executions = std::sync::Arc::new(AtomicU64::new(0));
+    let count = std::sync::Arc::clone(&executions);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        body();
+    });
+    tracing::info!(executions = executions.load(Ordering::Relaxed));
+    assert!(executions.load(Ordering::Relaxed) > 1, "nothing was tried");
+}
+
+const SMALL: Size = Size { ring_frames: 3, gop_frames: 2, frames: 4, reads: 2 };
+
+#[test]
+fn loom_publish_vs_read_wrap() {
+    check(|| scenarios::publish_vs_read_wrap(Size { gop_frames: 3, frames: 5, reads: 3, ..SMALL }));
+}
+
+#[test]
+fn loom_skip_to_key_vs_overwrite() {
+    check(|| scenarios::skip_to_key_vs_overwrite(Size { frames: 6, ..SMALL }));
+}
+
+#[test]
+fn loom_pinned_slot_leaves_hole() {
+    static HOLES: AtomicU64 = AtomicU64::new(0);
+    check(|| {
+        let size = Size { gop_frames: 8, frames: 5, reads: 1, ..SMALL };
+        HOLES.fetch_add(scenarios::pinned_slot_leaves_hole(size), Ordering::Relaxed);
+    });
+    assert!(HOLES.load(Ordering::Relaxed) > 0, "no order of events left a hole");
+}
+
+#[test]
+fn loom_subscribe_vs_publish() {
+    check(|| scenarios::subscribe_vs_publish(Size { frames: 3, ..SMALL }));
+}
+
+#[test]
+fn loom_drop_subscriber_vs_publish() {
+    check(|| scenarios::drop_subscriber_vs_publish(Size { ring_frames: 4, frames: 1, ..SMALL }));
+}
+
+#[test]
+fn loom_wake_vs_register() {
+    check(|| scenarios::wake_vs_register(Size { ring_frames: 4, frames: 1, ..SMALL }));
+}
+
+#[test]
+fn loom_close_vs_last_frame() {
+    check(|| scenarios::close_vs_last_frame(Size { frames: 2, reads: 1, ..SMALL }));
+}
+
+#[test]
+fn loom_key_request_vs_waiter() {
+    check(|| scenarios::key_request_vs_waiter(SMALL));
+}
