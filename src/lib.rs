@@ -30,6 +30,7 @@ pub mod admission;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod elements;
 pub mod error;
 pub mod frame;
 pub mod metrics;
