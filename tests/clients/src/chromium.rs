@@ -1,0 +1,152 @@
+//! Chromium, driven over WebDriver.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::process::send_signal;
+
+/// How long the driver and the browser may take to start, and a page to answer a script.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A headless Chromium with a profile of its own. Dropping it ends driver and browser.
+#[derive(Debug)]
+pub struct Chromium {
+    client: Client,
+    driver: Child,
+    profile: TempDir,
+}
+
+impl Chromium {
+    /// Starts it. With `mdns`, it hides its addresses behind mDNS names, as browsers do by
+    /// default; a machine that resolves none then finds its way by the server's candidates.
+    ///
+    /// # Panics
+    /// Where chromium or chromedriver is missing or does not start in time.
+    pub async fn start(mdns: bool) -> Self {
+        let profile = tempfile::tempdir().expect("a directory for the profile");
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver (Debian package chromium-driver) can be started");
+        let port = timeout(TIMEOUT, driver_port(&mut driver)).await;
+        let port = port.ok().flatten().expect("chromedriver says which port it listens on");
+        let mut capabilities = serde_json::Map::new();
+        let options = json!({ "args": arguments(&profile, mdns) });
+        capabilities.insert("goog:chromeOptions".into(), options);
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let address = format!("http://127.0.0.1:{port}");
+        let builder = builder.capabilities(capabilities);
+        let client = timeout(TIMEOUT, builder.connect(&address)).await;
+        let client = client.expect("chromium starts in time").expect("chromium starts");
+        Self { client, driver, profile }
+    }
+
+    /// Opens a page.
+    ///
+    /// # Panics
+    /// Where it cannot be opened.
+    pub async fn open(&self, url: &str) {
+        let opened = timeout(TIMEOUT, self.client.goto(url)).await;
+        opened.expect("the page opens in time").expect("the page opens");
+    }
+
+    /// Loads the page anew.
+    ///
+    /// # Panics
+    /// Where it cannot be loaded.
+    pub async fn reload(&self) {
+        let loaded = timeout(TIMEOUT, self.client.refresh()).await;
+        loaded.expect("the page reloads in time").expect("the page reloads");
+    }
+
+    /// Runs a script in the page; gives what it returns.
+    ///
+    /// # Panics
+    /// Where the script fails.
+    pub async fn script(&self, script: &str) -> Value {
+        let answer = timeout(TIMEOUT, self.client.execute(script, Vec::new())).await;
+        let answer = answer.expect("the page answers in time");
+        answer.unwrap_or_else(|error| panic!("{error}: {script}"))
+    }
+
+    /// A picture of the page, as PNG.
+    ///
+    /// # Panics
+    /// Where the browser gives none.
+    pub async fn screenshot(&self) -> Vec<u8> {
+        let taken = timeout(TIMEOUT, self.client.screenshot()).await;
+        taken.expect("a screenshot in time").expect("a screenshot")
+    }
+
+    /// Sets the size of the window in pixels.
+    ///
+    /// # Panics
+    /// Where the browser refuses.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let resized = timeout(TIMEOUT, self.client.set_window_size(width, height)).await;
+        resized.expect("resized in time").expect("resized");
+    }
+
+    /// The browser's processes: those that were started with our profile.
+    pub fn pids(&self) -> Vec<u32> {
+        let profile = self.profile.path().display().to_string();
+        let all = procfs::process::all_processes().into_iter().flatten().flatten();
+        all.filter(|process| {
+            let arguments = process.cmdline().unwrap_or_default();
+            arguments.iter().any(|argument| argument.contains(&profile))
+        })
+        .filter_map(|process| u32::try_from(process.pid).ok())
+        .collect()
+    }
+
+    /// Ends the browser as a user does, by closing it.
+    pub async fn close(self) {
+        // What does not close is killed on drop.
+        let _ = timeout(TIMEOUT, self.client.clone().close()).await;
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.driver.start_kill();
+        self.pids().into_iter().for_each(|pid| send_signal(pid, Signal::KILL));
+    }
+}
+
+fn arguments(profile: &TempDir, mdns: bool) -> Vec<String> {
+    let fixed = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic \
+        --no-first-run --disable-background-networking --disable-component-update --disable-sync \
+        --disable-default-apps --mute-audio --window-size=1400,1000 \
+        --autoplay-policy=no-user-gesture-required";
+    let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
+    arguments.push(format!("--user-data-dir={}", profile.path().display()));
+    if !mdns {
+        arguments.push("--disable-features=WebRtcHideLocalIpsWithMdns".into());
+    }
+    arguments
+}
+
+async fn driver_port(driver: &mut Child) -> Option<u16> {
+    let mut lines = BufReader::new(driver.stdout.take()?).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            let port = port.trim_end_matches('.').parse().ok();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return port;
+        }
+    }
+    None
+}

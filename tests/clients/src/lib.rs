@@ -1,0 +1,27 @@
+//! The clients that Lensline's scenario tests and measuring tools watch it with, and the handle
+//! on the program itself. Everything goes through the public faces: the command line, the `ready`
+//! line, HTTP, WHEP, RTSP, `/metrics` and `/proc`.
+//!
+//! What fails here panics with what it saw: this crate is used by tests and benches only.
+
+mod chromium;
+mod command;
+mod frames;
+mod metrics;
+mod process;
+mod recorder;
+mod rtsp;
+mod server;
+mod stats;
+mod whep;
+
+pub use chromium::Chromium;
+pub use command::{Finished, Lines, aiortc, nobody, run};
+pub use frames::{Look, Stamp, Tally, Watch};
+pub use metrics::Exposition;
+pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage};
+pub use recorder::{Recorder, RecorderTransport};
+pub use rtsp::RtspReceiver;
+pub use server::{Lensline, Stopped, free_port, until};
+pub use stats::{quantile, slope};
+pub use whep::{JoinError, WhepOffer, WhepReceiver};

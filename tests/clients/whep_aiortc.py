@@ -1,0 +1,130 @@
+#!/usr/bin/python3
+"""A WHEP viewer on aiortc, which shares no code with GStreamer or libwebrtc.
+
+usage: whep_aiortc.py URL [--seconds N] [--pli-per-second N] [--vanish]
+
+Prints one JSON object a line:
+  {"event": "answer", "status": 201, "location": "...", "sdp": "...", "ms": since the offer}
+  {"event": "connected", "ms": since the offer}
+  {"event": "frame", "number": stamped frame number or null, "latency_ms": capture to decoded}
+  {"event": "done", "frames": N, "delete_status": status or null}
+  {"event": "failed", "why": "..."}
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
+
+
+def say(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def request(method, url, body=None):
+    headers = {"Content-Type": "application/sdp"} if body else {}
+    data = body.encode() if body else None
+    try:
+        asked = urllib.request.Request(url, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read().decode()
+
+
+def read_stamp(frame):
+    """(frame number, capture time in ms since the epoch), or (None, None)."""
+    plane = frame.planes[0]
+    luma, stride, side = memoryview(plane), plane.line_size, frame.width // 160
+    rows = []
+    for row in range(2):
+        bits, y = 0, row * side + side // 2
+        for column in range(64):
+            bits = bits << 1 | (luma[y * stride + column * side + side // 2] >= 126)
+        rows.append(bits)
+    if rows[0] != rows[1] ^ (1 << 64) - 1:
+        return None, None
+    return rows[0] & 0xFFFF, rows[0] >> 16
+
+
+async def flood_pli(receiver, per_second):
+    while True:
+        for ssrc in list(receiver._RTCRtpReceiver__remote_streams):
+            await receiver._send_rtcp_pli(ssrc)
+        await asyncio.sleep(1 / per_second)
+
+
+async def watch(track, counts):
+    while True:
+        try:
+            frame = await track.recv()
+        except MediaStreamError:
+            return
+        number, captured = read_stamp(frame)
+        counts["frames"] += 1
+        latency = None if captured is None else round(time.time() * 1000 - captured)
+        say("frame", number=number, latency_ms=latency)
+
+
+async def main(options):
+    connection = RTCPeerConnection()
+    counts, tasks = {"frames": 0}, []
+    connected = asyncio.Event()
+    connection.addTransceiver("video", direction="recvonly")
+    loop = asyncio.get_running_loop()
+
+    @connection.on("track")
+    def on_track(track):
+        tasks.append(asyncio.ensure_future(watch(track, counts)))
+
+    @connection.on("connectionstatechange")
+    def on_state():
+        if connection.connectionState == "connected":
+            connected.set()
+
+    await connection.setLocalDescription(await connection.createOffer())
+    asked = time.monotonic()
+    sdp = connection.localDescription.sdp
+    status, headers, body = await loop.run_in_executor(None, request, "POST", options.url, sdp)
+    passed = lambda: round((time.monotonic() - asked) * 1000)
+    if status != 201:
+        say("failed", why=f"{status} {body}")
+        return 1
+    headers = {name.lower(): value for name, value in headers.items()}
+    location = urllib.parse.urljoin(options.url, headers.get("location", ""))
+    say("answer", status=status, location=location, sdp=body, ms=passed())
+    await connection.setRemoteDescription(RTCSessionDescription(body, "answer"))
+    await asyncio.wait_for(connected.wait(), 15)
+    say("connected", ms=passed())
+    if options.pli_per_second:
+        receiver = connection.getTransceivers()[0].receiver
+        tasks.append(asyncio.ensure_future(flood_pli(receiver, options.pli_per_second)))
+    await asyncio.sleep(options.seconds)
+    deleted = None
+    if not options.vanish:
+        deleted, _, _ = await loop.run_in_executor(None, request, "DELETE", location)
+    for task in tasks:
+        task.cancel()
+    say("done", frames=counts["frames"], delete_status=deleted)
+    await asyncio.wait_for(connection.close(), 5)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--pli-per-second", type=float, default=0)
+    parser.add_argument("--vanish", action="store_true")
+    try:
+        sys.exit(asyncio.run(main(parser.parse_args())))
+    except Exception as error:
+        say("failed", why=repr(error))
+        sys.exit(1)

@@ -1,0 +1,63 @@
+//! What the scenarios share: the program under test, its usual configurations, and their dice.
+
+use std::time::{Duration, SystemTime};
+
+use lensline_clients::{Lensline, Tally, until};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_lensline");
+
+/// Bound on what should come about within a second or two on an idle machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A camera whose pictures are cheap to decode ten times over.
+pub const SMALL: &str = "[[camera]]\nid = \"sim\"\nwidth = 640\nheight = 360\n\
+    source = { kind = \"simulated\" }\n[camera.encoder]\nbitrate_kbps = 800\n";
+
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
+/// The machine for this scenario alone, while the guard lives.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
+}
+
+/// The machine beside other scenarios, while the guard lives.
+pub async fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().await
+}
+
+/// Starts the program with this configuration.
+pub async fn start(config: &str) -> Lensline {
+    Lensline::start(BINARY, config).await
+}
+
+/// Waits until a receiver has seen `frames` pictures.
+pub async fn frames_come(what: &str, frames: u64, tally: impl Fn() -> Tally) -> Tally {
+    let what = format!("{frames} frames at {what}");
+    until(&what, SOON, async || Some(tally()).filter(|tally| tally.frames >= frames)).await
+}
+
+/// Numbers that look random and can be had again by their seed (SplitMix64, Steele et al. 2014).
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice with the seed of `LENSLINE_SEED`, or of the time; prints it.
+    pub fn thrown() -> Self {
+        let given = std::env::var("LENSLINE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos().into();
+        let seed: u64 = given.unwrap_or_else(now);
+        println!("LENSLINE_SEED={seed}");
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

@@ -1,0 +1,26 @@
+//! What Lensline promises, shown through its public faces with clients that others wrote.
+//!
+//! One file a scenario. Where a scenario can fail by load alone it runs by itself (`alone`);
+//! latencies are printed, never asserted. Seeds are printed, and taken from `LENSLINE_SEED`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by panicking, and prints what it measured"
+)]
+
+mod common;
+
+mod address_in_use;
+mod camera_faults;
+mod churn;
+mod clean_stop;
+mod health;
+mod isolation;
+mod limits;
+mod mixed_viewers;
+mod negotiation_timeout;
+mod rtsp_clients;
+mod viewer_page;
+mod whep_clients;

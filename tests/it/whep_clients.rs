@@ -1,0 +1,86 @@
+//! WHEP as others speak it: aiortc and GStreamer.
+
+use std::time::Duration;
+
+use lensline_clients::{Look, Tally, WhepReceiver, aiortc, quantile};
+use serde_json::Value;
+
+use crate::common::{SMALL, SOON, alone, frames_come, start};
+
+/// pion-based clients need one of the two to know the packets as this medium's.
+fn assert_declares_what_it_sends(answer: &str) {
+    let ssrc = answer.lines().any(|line| line.starts_with("a=ssrc:"));
+    let mid = answer.lines().any(|line| {
+        line.starts_with("a=extmap:") && line.contains("urn:ietf:params:rtp-hdrext:sdes:mid")
+    });
+    assert!(ssrc || mid, "the answer declares neither ssrc nor mid:\n{answer}");
+}
+
+/// What aiortc's lines say of the frames that came.
+pub fn note(tally: &mut Tally, frame: &Value) {
+    match frame["number"].as_u64() {
+        Some(number) => tally.saw_number(number as u16, std::time::Instant::now()),
+        None => tally.unreadable += 1,
+    }
+    tally.latency_ms.extend(frame["latency_ms"].as_f64());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aiortc_watches_over_whep_and_says_goodbye() {
+    let _machine = alone().await;
+    let server = start(SMALL).await;
+    let mut viewer = aiortc(&server.url("whep/sim"), &["--seconds", "5"]);
+    let answer = viewer.event("answer", SOON).await;
+    assert_declares_what_it_sends(answer["sdp"].as_str().unwrap());
+    viewer.event("connected", SOON).await;
+    server.sessions_are(1, SOON).await;
+    let mut tally = Tally::default();
+    let done = loop {
+        let line = viewer.next(SOON).await.expect("aiortc ends with `done`");
+        match line["event"].as_str() {
+            Some("frame") => note(&mut tally, &line),
+            Some("done") => break line,
+            _ => panic!("{line}"),
+        }
+    };
+    let median = quantile(&tally.latency_ms, 0.5);
+    println!("aiortc: {} frames, capture to decoded p50 {median} ms", tally.frames);
+    assert!(tally.frames >= 60, "{tally:?}");
+    assert_eq!((tally.missed, tally.disordered, tally.unreadable), (0, 0, 0), "{tally:?}");
+    assert_eq!(done["delete_status"], 200, "{done}");
+    server.sessions_are(0, SOON).await;
+    let ends = server.metrics().await.by("lensline_sessions_total", "end");
+    assert_eq!(ends.get("left"), Some(&1.0), "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gstreamer_watches_over_whep_from_the_first_picture_on() {
+    let _machine = alone().await;
+    let server = start(SMALL).await;
+    let whep = server.url("whep/sim");
+    let viewer = WhepReceiver::join(&server.client, &whep, Look::Stamps).await.unwrap();
+    assert_declares_what_it_sends(&viewer.answer);
+    frames_come("webrtcbin", 90, || viewer.tally()).await;
+    let tally = viewer.tally();
+    let first = tally.first.unwrap().duration_since(viewer.asked);
+    println!("webrtcbin: first picture decoded {first:?} after the request");
+    assert_eq!((tally.missed, tally.disordered, tally.unreadable), (0, 0, 0), "{tally:?}");
+    assert!(tally.latency_ms.iter().all(|ms| (0.0..5_000.0).contains(ms)), "{tally:?}");
+    let location = viewer.location.clone();
+    assert_eq!(viewer.leave(&server.client).await.unwrap(), 200);
+    let gone = server.client.delete(location).send().await.unwrap();
+    assert_eq!(gone.status(), 404, "a session that has ended is not there any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_vanishes_is_let_go_after_the_silence_timeout() {
+    let _machine = alone().await;
+    let server = start(&format!("[webrtc]\nsilence_timeout_ms = 2000\n{SMALL}")).await;
+    let mut viewer = aiortc(&server.url("whep/sim"), &["--seconds", "60"]);
+    viewer.event("frame", SOON).await;
+    server.sessions_are(1, SOON).await;
+    drop(viewer);
+    server.sessions_are(0, Duration::from_secs(30)).await;
+    let ends = server.metrics().await.by("lensline_sessions_total", "end");
+    assert_eq!(ends.get("vanished"), Some(&1.0), "{ends:?}\n{}", server.log());
+}
