@@ -38,7 +38,20 @@ impl Pipeline {
     /// # Errors
     /// Where an element refuses at once.
     pub fn start(&self) -> Result<(), StartError> {
-        match self.pipeline.set_state(gst::State::Playing) {
+        self.reach(gst::State::Playing)
+    }
+
+    /// Sets the pipeline to Ready: devices are opened and can be asked what they offer. Blocks
+    /// for as long as that takes.
+    ///
+    /// # Errors
+    /// Where a device cannot be opened.
+    pub fn open(&self) -> Result<(), StartError> {
+        self.reach(gst::State::Ready)
+    }
+
+    fn reach(&self, state: gst::State) -> Result<(), StartError> {
+        match self.pipeline.set_state(state) {
             Ok(_) => Ok(()),
             Err(error) => Err(StartError {
                 name: self.pipeline.name().into(),
