@@ -66,7 +66,7 @@ fn a_joiner_starts_on_a_key_frame_that_is_as_old_as_allowed() {
 
 #[test]
 fn a_joiner_waits_for_the_next_key_frame_where_the_last_is_one_frame_too_old() {
-    let (mut source, hub) = Source::new(LIMITS, 5);
+    let (mut source, hub) = Source::new(LIMITS, 4);
     source.publish_to(4);
     let mut viewer = Viewer::new(&hub);
     assert_eq!(hub.key_frame_requests(Cause::Join), 1);
@@ -268,7 +268,7 @@ fn a_reader_stopped_in_the_middle_of_a_clone_holds_up_neither_publisher_nor_read
         let Next::Frame(delivery) = other.try_next() else { panic!("frame {seq} is missing") };
         assert_eq!((delivery.seq, delivery.item.seq, delivery.skipped), (seq, seq, 0));
     }
-    assert_eq!(publisher.holes(), 98 / 7, "one in each round of the ring");
+    assert_eq!(publisher.holes(), 97 / 7, "one in each round of the ring");
     assert_eq!(hub.dropped(), 0);
     let_go.send(()).unwrap();
     let (first, mut stopped) = stopped.join().unwrap();

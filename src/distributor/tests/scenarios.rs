@@ -277,8 +277,13 @@ pub(super) fn drop_subscriber_vs_publish(size: Size) {
 
 /// I3: a frame that comes while its readers go to sleep wakes them.
 pub(super) fn wake_vs_register(size: Size) {
-    let (mut source, hub) = Source::new(size.limits(2, 1), 1);
-    let [viewer, other] = [0; 2].map(|_| Viewer::new(&hub));
+    let (mut source, hub) = Source::new(size.limits(2, 1), size.gop_frames);
+    source.publish_to(1);
+    let [viewer, other] = [0; 2].map(|_| {
+        let mut viewer = Viewer::new(&hub);
+        assert_eq!(viewer.look(), Ok(1));
+        viewer
+    });
     let wait_for_last = move |mut viewer: Viewer| {
         while viewer.wait() != Some(size.frames) {}
         viewer
@@ -332,7 +337,7 @@ pub(super) fn key_request_vs_waiter(size: Size) {
         thread::spawn(move || hub.request_key_frame(Cause::Viewer))
     };
     block_on(hub.key_frame_requested());
+    assert_eq!(hub.key_frame_requests(Cause::Viewer), 1, "heard before it was counted");
     asking.join().unwrap();
-    assert_eq!(hub.key_frame_requests(Cause::Viewer), 1);
     drop((source, hub));
 }

@@ -36,13 +36,17 @@ fn subscribe_vs_publish() {
 #[test]
 fn drop_subscriber_vs_publish() {
     for times in 0..TIMES {
-        scenarios::drop_subscriber_vs_publish(Size { frames: 1 + times % 50, ..LARGE });
+        scenarios::drop_subscriber_vs_publish(Size {
+            gop_frames: 1,
+            frames: 1 + times % 50,
+            ..LARGE
+        });
     }
 }
 
 #[test]
 fn wake_vs_register() {
-    scenarios::wake_vs_register(Size { frames: 50_000, ..LARGE });
+    scenarios::wake_vs_register(Size { gop_frames: 1, frames: 50_000, ..LARGE });
 }
 
 #[test]
