@@ -100,5 +100,7 @@ fn retina_takes_every_frame_over_tcp_and_udp() {
             tokio::time::timeout(Duration::from_secs(20), watch).await.unwrap();
         });
     }
+    // What says goodbye is a task of the runtime.
+    drop(runtime);
     house.empties();
 }

@@ -51,6 +51,8 @@ impl House {
     pub fn open_with(limits: Limits, with_pictures: bool) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         gst::init().unwrap();
+        // GLib keeps threads for a while in case they are needed again; here they are counted.
+        glib::ThreadPool::set_max_unused_threads(Some(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -166,14 +168,12 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Threads and file descriptors of this process, and live guards. Threads that GLib keeps for a
-/// while in case they are needed again (`pool-…`) are not counted.
+/// Threads and file descriptors of this process, and live guards.
 pub fn belongings() -> (Vec<String>, usize, i64) {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let mut names: Vec<String> = tasks
         .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
         .map(|name| name.trim().to_string())
-        .filter(|name| !name.starts_with("pool-"))
         .collect();
     names.sort();
     let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();

@@ -31,7 +31,7 @@ fn the_first_picture_is_an_idr_and_the_answer_to_play_announces_its_first_packet
         let ssrc = format!("ssrc={:08X}", first[0].ssrc);
         assert!(setup.headers["transport"].contains(&ssrc), "{setup:?} {ssrc}");
         let types = unit_types(&first);
-        assert!(types.starts_with(&[7, 8]) && types.contains(&IDR), "{types:?}");
+        assert!(types.windows(3).any(|three| three == [7, 8, IDR]), "{types:?}");
 
         let (mut seq, mut timestamp) = (first.last().unwrap().seq, first[0].timestamp);
         for _ in 0..20 {
@@ -113,14 +113,14 @@ fn a_sender_report_gives_the_wall_time_of_the_capture() {
     let house = House::open();
     let (mut viewer, _) = Viewer::play(house.address, "/cam");
     let first = viewer.packet().unwrap().timestamp;
+    // The viewer began with the newest key frame; the next comes later.
+    let key = house.rendition().hub.newest_key().unwrap();
     let (ntp, rtp) = viewer.sender_report();
     // The report may lie before or after the packet: the distance is signed.
     let distance = f64::from(rtp.wrapping_sub(first).cast_signed()) / 90_000.0;
     let reported =
         (ntp >> 32) as f64 + (ntp & 0xffff_ffff) as f64 / f64::from(u32::MAX) - 2_208_988_800.0;
-    let key = house.rendition().hub.newest_key().unwrap();
     let captured = key.captured.to_unix().as_secs_f64();
-    // The viewer began with the newest key frame; none was asked for since.
     let error_ms = (reported - distance - captured) * 1000.0;
     assert!(error_ms.abs() < 5.0, "{error_ms} ms beside the time of capture");
 }
@@ -231,10 +231,11 @@ fn joins_and_leaves_at_every_stage_leave_nothing_behind() {
         leave_at(&house, stage);
     }
     house.empties();
+    // Threads that gst-rtsp-server and GLib let go of stay for some seconds.
     let mut before = belongings();
-    eventually("what is made once is there", || {
-        let now = belongings();
-        std::mem::replace(&mut before, now.clone()) == now
+    eventually("no thread of a session is left", || {
+        before = belongings();
+        !before.0.iter().any(|name| name.starts_with("pool-") || name.ends_with(":src"))
     });
     for stage in 0..36 {
         leave_at(&house, stage);

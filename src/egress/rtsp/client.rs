@@ -133,6 +133,12 @@ mod imp {
             self.parent_pre_get_parameter_request(ctx)
         }
 
+        /// gst-rtsp-server has no implementation of its own, and the binding (0.25) answers 200 for
+        /// one that is not there.
+        fn adjust_error_code(&self, _ctx: &RTSPContext, status: RTSPStatusCode) -> RTSPStatusCode {
+            status
+        }
+
         fn pre_announce_request(&self, _ctx: &RTSPContext) -> RTSPStatusCode {
             RTSPStatusCode::MethodNotAllowed
         }

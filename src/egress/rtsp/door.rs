@@ -37,6 +37,10 @@ const REFUSALS_MAX: usize = 64;
 /// grows to megabytes of old pictures. The kernel counts twice what is asked for.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 
+/// What of that may not even be on its way yet. A socket with more is full, the pipeline waits, and
+/// what the viewer does not take stays in the ring, where the feed skips over it.
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
+
 /// A peer that acknowledges nothing for this long is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
@@ -227,6 +231,7 @@ fn configure(stream: &TcpStream) -> std::io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(20))

@@ -156,7 +156,12 @@ mod imp {
                 tracing::warn!(reason, "RTSP session not started");
                 return Err(gst::loggable_error!(gst::CAT_RUST, "{reason}"));
             }
-            self.parent_unsuspend()
+            let prerolled = self.parent_unsuspend();
+            match &prerolled {
+                Ok(()) => self.note_playing(),
+                Err(_) => self.stop_feed(),
+            }
+            prerolled
         }
 
         fn unprepare(&self) -> Result<(), gst::LoggableError> {
@@ -233,7 +238,6 @@ mod imp {
                 Playing { registration, feed: None }
             });
             let session = playing.registration.session();
-            connection.plays(Some(session));
             let started = started(&link.source);
             let task = supply(
                 Arc::clone(&link.shared),
@@ -247,6 +251,15 @@ mod imp {
                 old.abort();
             }
             Ok(())
+        }
+
+        /// Tells the connection of its session, so that the end of the one is that of the other.
+        /// Not before PLAY is sure to be answered.
+        fn note_playing(&self) {
+            let connection = self.link.get().and_then(|link| link.connection.upgrade());
+            if let (Some(connection), Some(playing)) = (connection, &*self.playing()) {
+                connection.plays(Some(playing.registration.session()));
+            }
         }
 
         fn stop_feed(&self) {
@@ -327,6 +340,7 @@ async fn supply(
     started: oneshot::Receiver<()>,
 ) {
     let before = session.stats.delivered.get();
+    let fed = || session.stats.delivered.get() > before;
     let feeding = async {
         // Refused: the pipeline has let go of its source before it ran.
         if started.await.is_err() {
@@ -337,19 +351,20 @@ async fn supply(
     };
     tokio::pin!(feeding);
     let end = match tokio::time::timeout(FIRST_FRAME_TIMEOUT, &mut feeding).await {
-        Ok(end) => end,
-        Err(_) if session.stats.delivered.get() == before => {
-            gst::element_error!(source, gst::ResourceError::Read, ["no picture came in time"]);
-            session.end(End::Failed);
-            return;
-        }
-        Err(_) => feeding.await,
+        Ok(end) => Some(end),
+        Err(_) if fed() => Some(feeding.await),
+        Err(_) => None,
     };
+    if !fed() {
+        // PLAY waits for a picture: this is its answer.
+        gst::element_error!(source, gst::ResourceError::Read, ["no picture came in time"]);
+    }
     match end {
-        FeedEnd::Asked | FeedEnd::Refused(gst::FlowError::Flushing) => {}
-        FeedEnd::Stalled => session.end(End::Backlog),
-        FeedEnd::Finished => session.end(End::Shutdown),
-        FeedEnd::Refused(error) => {
+        Some(FeedEnd::Asked | FeedEnd::Refused(gst::FlowError::Flushing)) => {}
+        Some(FeedEnd::Stalled) => session.end(End::Backlog),
+        Some(FeedEnd::Finished) => session.end(End::Shutdown),
+        None => session.end(End::Failed),
+        Some(FeedEnd::Refused(error)) => {
             tracing::warn!(session = %session.id, %error, "RTSP pipeline takes no more");
             session.end(End::Failed);
         }

@@ -2,6 +2,10 @@
 
 use crate::catalog::{Format, Rendition};
 
+/// Attributes that change from one description to the next and say nothing that a viewer needs:
+/// the SSRC and CNAME (in the SETUP answer and in RTCP), and gst-rtsp-server's idea of its clock.
+const PASSING: [&str; 3] = ["ssrc", "ts-refclk", "mediaclk"];
+
 /// Makes `sdp`, as gst-rtsp-server wrote it, a stable and complete description of `rendition`.
 ///
 /// gst-rtsp-server 1.22 draws the session's number at random for every DESCRIBE; recorders and
@@ -18,6 +22,13 @@ pub(super) fn dress(sdp: &mut gst_sdp::SDPMessageRef, rendition: &Rendition) {
     sdp.set_session_name(&format!("{}/{}", rendition.camera, rendition.name));
     sdp.set_information("Lensline");
     let Some(media) = sdp.media_mut(0) else { return };
+    complete_format(media, &format);
+    for name in PASSING {
+        while let Some(index) = find(media, name) {
+            // The index was found a moment ago.
+            let _ = media.remove_attribute(index);
+        }
+    }
     let (numerator, denominator) = format.framerate;
     if numerator > 0 && denominator > 0 {
         let framerate = f64::from(numerator) / f64::from(denominator);
@@ -28,6 +39,25 @@ pub(super) fn dress(sdp: &mut gst_sdp::SDPMessageRef, rendition: &Rendition) {
         let size = format!("{payload_type} {}-{}", format.width, format.height);
         media.add_attribute("framesize", Some(&size));
     }
+}
+
+/// The 1.22 payloader gives the parameter sets and leaves out the profile, which some clients want
+/// to know before they look into them.
+fn complete_format(media: &mut gst_sdp::SDPMediaRef, format: &Format) {
+    let Some(index) = find(media, "fmtp") else { return };
+    let value = media.attribute(index).and_then(|fmtp| fmtp.value()).map(String::from);
+    let (Some(value), Some(profile)) = (value, format.profile_level_id()) else { return };
+    if !value.contains("profile-level-id") {
+        let value = format!("{value};profile-level-id={profile}");
+        let attribute = gst_sdp::SDPAttribute::new("fmtp", Some(&value));
+        // The index was found a moment ago.
+        let _ = media.replace_attribute(index, attribute);
+    }
+}
+
+fn find(media: &gst_sdp::SDPMediaRef, name: &str) -> Option<u32> {
+    (0..media.attributes_len())
+        .find(|index| media.attribute(*index).is_some_and(|attribute| attribute.key() == name))
 }
 
 /// A number that changes with what is described and with nothing else: 64-bit FNV-1a, one bit
