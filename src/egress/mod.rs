@@ -5,3 +5,4 @@
 
 pub mod feed;
 pub mod session;
+pub mod webrtc;
