@@ -121,9 +121,7 @@ fn related(words: &[&str]) -> Option<(IpAddr, u16)> {
 pub fn is_sendable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
-        IpAddr::V6(v6) => {
-            !v6.is_unspecified() && !v6.is_multicast() && !v6.is_unicast_link_local()
-        }
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && !v6.is_unicast_link_local(),
     }
 }
 

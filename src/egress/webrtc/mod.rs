@@ -205,7 +205,11 @@ impl WebrtcServer {
     ///
     /// # Errors
     /// Where there is no such session, or the text is no candidate.
-    pub fn add_candidate(&self, session: &SessionId, candidate: &str) -> Result<(), CandidateError> {
+    pub fn add_candidate(
+        &self,
+        session: &SessionId,
+        candidate: &str,
+    ) -> Result<(), CandidateError> {
         let sender = self.lock().get(session).cloned().ok_or(CandidateError::NoSession)?;
         // An empty candidate, and `end-of-candidates`, say that there are no more.
         if candidate.trim().is_empty() || candidate.contains("end-of-candidates") {
@@ -260,5 +264,3 @@ impl WebrtcServer {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-#[cfg(test)]
-mod tests;

@@ -298,7 +298,9 @@ fn is_ice(value: &str) -> bool {
 fn is_token(value: &str, bytes_max: usize) -> bool {
     !value.is_empty()
         && value.len() <= bytes_max
-        && value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
 }
 
 /// A hash that DTLS knows and as many octets as it gives (RFC 8122).

@@ -130,10 +130,18 @@ mod tests {
     #[test]
     fn key_frame_requests_and_a_goodbye_are_seen_in_a_compound_packet() {
         let packet = words(&[
-            0x80c9_0001, 1, // empty receiver report
-            0x81ce_0002, 1, 7, // PLI
-            0x84ce_0004, 1, 0, 7, 0x0100_0000, // FIR
-            0x81cb_0001, 1, // BYE
+            0x80c9_0001,
+            1, // empty receiver report
+            0x81ce_0002,
+            1,
+            7, // PLI
+            0x84ce_0004,
+            1,
+            0,
+            7,
+            0x0100_0000, // FIR
+            0x81cb_0001,
+            1, // BYE
         ]);
         let report = read(&packet, 7, NOW);
         assert_eq!((report.key_frame_requests, report.bye), (2, true));

@@ -3,7 +3,7 @@
 
 mod build;
 mod packets;
-pub(super) mod promise;
+mod promise;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -51,10 +51,7 @@ pub struct Webrtcbin {
 }
 
 impl Engine for Webrtcbin {
-    async fn open(
-        opening: Opening,
-        settings: &Settings,
-    ) -> Result<(Self, Accepted), EngineError> {
+    async fn open(opening: Opening, settings: &Settings) -> Result<(Self, Accepted), EngineError> {
         // Building takes milliseconds, but loads plugins the first time.
         let settings = settings.clone();
         let built = tokio::task::spawn_blocking(move || {
@@ -83,7 +80,7 @@ impl Engine for Webrtcbin {
         metrics: Arc<Metrics>,
     ) -> impl Future<Output = FeedEnd> + Send + 'static {
         let appsrc = self.appsrc.clone();
-        async move { feed::run(subscriber, appsrc, session, &metrics, STALL_TIMEOUT).await }
+        async move { feed::run_to_socket(subscriber, appsrc, session, &metrics, STALL_TIMEOUT).await }
     }
 
     async fn close(mut self) {

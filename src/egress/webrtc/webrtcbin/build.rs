@@ -127,11 +127,7 @@ fn anonymous(bin: &gst::Element, cname: &str) {
     rtpbin.set_property("sdes", sdes.build());
 }
 
-fn ice(
-    bin: &gst::Element,
-    opening: &Opening,
-    config: &config::Webrtc,
-) -> Result<(), EngineError> {
+fn ice(bin: &gst::Element, opening: &Opening, config: &config::Webrtc) -> Result<(), EngineError> {
     let ice = bin.property::<gst::Object>("ice-agent");
     ice.set_property("ice-tcp", false);
     if let Some(ports) = config.udp_ports {

@@ -10,9 +10,8 @@ use gst_webrtc::{
     WebRTCSessionDescription,
 };
 
-use super::super::candidate::Candidate;
-use super::super::webrtcbin::promise;
-use crate::guard::{Pipeline, Probe, Signal, Stack};
+use lensline::egress::webrtc::candidate::Candidate;
+use lensline::guard::{Pipeline, Signal, Stack};
 
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -74,12 +73,12 @@ impl Peer {
         let create = |promise: &gst::Promise| {
             self.bin.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, promise]);
         };
-        let reply = promise::ask("offer", BOUND, create).await.unwrap().unwrap();
+        let reply = ask(BOUND, create).await.flatten().unwrap();
         let offer = reply.get::<WebRTCSessionDescription>("offer").unwrap();
         let set = |promise: &gst::Promise| {
             self.bin.emit_by_name::<()>("set-local-description", &[&offer, promise]);
         };
-        promise::ask("set", BOUND, set).await.unwrap();
+        ask(BOUND, set).await.unwrap();
         let deadline = Instant::now() + BOUND;
         let complete = gst_webrtc::WebRTCICEGatheringState::Complete;
         while self.bin.property::<gst_webrtc::WebRTCICEGatheringState>("ice-gathering-state")
@@ -104,7 +103,7 @@ impl Peer {
         let set = |promise: &gst::Promise| {
             self.bin.emit_by_name::<()>("set-remote-description", &[&description, promise]);
         };
-        promise::ask("accept", BOUND, set).await.unwrap();
+        ask(BOUND, set).await.unwrap();
         for line in answer.lines().filter_map(|line| line.strip_prefix("a=")) {
             if line.starts_with("candidate:") {
                 self.add_candidate(&Candidate::parse(line).unwrap());
@@ -136,7 +135,7 @@ impl Peer {
             let stats = |promise: &gst::Promise| {
                 bin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, promise]);
             };
-            let _ = promise::ask("drain", Duration::from_millis(500), stats).await;
+            let _ = ask(Duration::from_millis(500), stats).await;
         }
         tokio::task::spawn_blocking(move || drop((bin, pipeline))).await.unwrap();
     }
@@ -160,15 +159,13 @@ fn receive(pipeline: &gst::Pipeline, bin: &gst::Element, seen: &Arc<Seen>) -> Si
         pipeline.add(&decoder).unwrap();
         decoder.sync_state_with_parent().unwrap();
         let packets = Arc::clone(&seen);
-        let mask = gst::PadProbeType::BUFFER;
-        let probe = Probe::add(pad, mask, move |_, info| {
+        // Not guarded: it goes with its pad.
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(gst::PadProbeData::Buffer(packet)) = &info.data {
                 packets.look(packet);
             }
             gst::PadProbeReturn::Ok
         });
-        // It lives as long as its pad.
-        std::mem::forget(probe);
         pad.link(&decoder.static_pad("sink").unwrap()).unwrap();
     });
     Signal::new(bin, id)
@@ -184,9 +181,21 @@ impl Seen {
         }
         let mut extensions = self.extensions.lock().unwrap();
         for id in 1..15 {
-            if let Some(bytes) = rtp.extension_onebyte_header(id, 0).filter(|_| extensions.len() < 64) {
+            if let Some(bytes) =
+                rtp.extension_onebyte_header(id, 0).filter(|_| extensions.len() < 64)
+            {
                 extensions.push((id, bytes.to_vec()));
             }
         }
     }
+}
+
+/// What webrtcbin promises, if it answers in time.
+async fn ask(bound: Duration, emit: impl FnOnce(&gst::Promise)) -> Option<Option<gst::Structure>> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let promise = gst::Promise::with_change_func(move |reply| {
+        let _ = sender.send(reply.ok().map(|reply| reply.map(ToOwned::to_owned)));
+    });
+    emit(&promise);
+    tokio::time::timeout(bound, receiver).await.ok()?.ok()?
 }

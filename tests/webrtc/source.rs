@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gst::prelude::*;
 
-use crate::catalog::{Format, Rendition};
-use crate::clock::{self, Timestamp};
-use crate::distributor::{self, Limits};
-use crate::frame::Frame;
-use crate::guard::Pipeline;
+use lensline::catalog::{Format, Rendition};
+use lensline::clock::{self, Timestamp};
+use lensline::distributor::{self, Limits};
+use lensline::frame::Frame;
+use lensline::guard::Pipeline;
 
 /// Encodes 320x240 at 30 fps with a key frame only where one is asked for.
 pub struct Source {
@@ -30,12 +30,8 @@ const DESCRIPTION: &str = "videotestsrc is-live=true ! \
 impl Source {
     pub fn start() -> Self {
         gst::init().unwrap();
-        let limits = Limits {
-            ring_frames: 64,
-            subscribers_max: 64,
-            lag_frames_max: 30,
-            join_frames_max: 8,
-        };
+        let limits =
+            Limits { ring_frames: 64, subscribers_max: 64, lag_frames_max: 30, join_frames_max: 8 };
         let (mut publisher, hub) = distributor::channel(limits).unwrap();
         let rendition = Rendition::new("cam".into(), "main".into(), hub);
         rendition.set_format(Format {
