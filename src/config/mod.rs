@@ -1,12 +1,27 @@
 //! The configuration as types: parsed once, before any port or camera is opened.
 //!
-//! Keys, sections and defaults are the contract's (`interface.md`). Parsing, environment
-//! overrides and the list of problems are in the submodules.
+//! Keys, sections and defaults are the contract's (`interface.md`). [`load`] reads the file, lays
+//! the environment and the command line over it (`tree`, `parse`), turns that into these types
+//! (`de`) and looks at what the values mean together (`check`). Whatever is wrong comes back as
+//! [`Problems`], all at once.
+
+mod check;
+mod de;
+mod example;
+mod parse;
+mod problem;
+mod source;
+mod tree;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::Deserialize;
+
+pub use example::EXAMPLE;
+pub use parse::{DEFAULT_PATH, Loaded, Overrides, load};
+pub use problem::{Problem, Problems};
+pub use source::{Fault, FaultKind, Pattern, Simulated, Source};
+pub use tree::Origin;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -156,86 +171,6 @@ pub struct Camera {
     pub rendition: Vec<RenditionConfig>,
     /// When a camera counts as stalled.
     pub watchdog: Watchdog,
-}
-
-/// `camera.source`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Source {
-    /// A camera that libcamera knows.
-    Libcamera {
-        /// As `lensline probe` lists it; the first camera where not given.
-        #[serde(default)]
-        name: Option<String>,
-    },
-    /// A Video4Linux device.
-    V4l2 {
-        /// The device node.
-        device: PathBuf,
-    },
-    /// A network camera whose H.264 is passed through.
-    Rtsp {
-        /// Its address, with user and password where it wants them.
-        url: String,
-    },
-    /// The simulated camera.
-    Simulated(Simulated),
-}
-
-/// `{ kind = "simulated", … }`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Simulated {
-    /// What the picture shows.
-    pub pattern: Pattern,
-    /// How hard the picture is to encode, 0 to 1.
-    pub noise: f64,
-    /// What goes wrong, and when.
-    pub faults: Vec<Fault>,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-/// What the simulated camera shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pattern {
-    /// Moving shapes on a moving gradient.
-    #[default]
-    Scene,
-    /// Colour bars that stand still.
-    Bars,
-    /// One grey.
-    Solid,
-}
-
-/// Something that goes wrong with the simulated camera.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// When, in milliseconds after the program started the camera for the first time.
-    pub at_ms: u64,
-    /// What.
-    pub kind: FaultKind,
-    /// For how long, in milliseconds.
-    #[serde(default)]
-    pub for_ms: u64,
-}
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// Pictures stop, without an error.
-    Freeze,
-    /// The device is gone: an error, and it cannot be opened.
-    Unplug,
-    /// Time stamps jump ahead and, at the end of the fault, back.
-    PtsJump,
-    /// Pictures come at a fifth of the rate.
-    Slow,
-    /// What comes is not a picture.
-    Garbage,
 }
 
 /// `camera.flip`: the eight ways to lay a rectangle.

@@ -60,7 +60,8 @@ pub enum End {
 }
 
 impl End {
-    const ALL: [Self; 8] = [
+    /// Every reason there is.
+    pub const ALL: [Self; 8] = [
         Self::Left,
         Self::Vanished,
         Self::NegotiationTimeout,

@@ -1,0 +1,288 @@
+//! What every request passes first: who asks, from which page, and for how long.
+//!
+//! Against DNS rebinding, a server on a loopback address answers only to loopback names. Against
+//! pages of others, a request with an `Origin` that is neither ours nor allowed is refused
+//! whatever it asks for; browsers send `Origin` with everything that changes something, with
+//! every WebSocket and with every cross-origin read.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use super::problem::Problem;
+
+/// The longest a request may take, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The longest a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest body that is read.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The gate's rules.
+#[derive(Debug)]
+pub(super) struct Gate {
+    allowed_origins: Vec<String>,
+    loopback_only: bool,
+    content_security_policy: Option<HeaderValue>,
+}
+
+impl Gate {
+    pub(super) fn new(allowed_origins: &[String], loopback_only: bool) -> Self {
+        let allowed_origins: Vec<String> =
+            allowed_origins.iter().filter_map(|origin| normal_origin(origin)).collect();
+        // Who may use us may also show us in a frame.
+        let ancestors =
+            allowed_origins.iter().fold("'self'".to_owned(), |all, one| all + " " + one);
+        let policy = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+             media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors {ancestors}"
+        );
+        let content_security_policy = HeaderValue::try_from(policy).ok();
+        Self { allowed_origins, loopback_only, content_security_policy }
+    }
+
+    /// Whether the request may come in; with the origin to be named to the browser, if any.
+    fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        if self.loopback_only && !host.is_some_and(is_loopback_host) {
+            return Err(forbidden(
+                "wrong-host",
+                "This server answers only to loopback names",
+                "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/",
+            ));
+        }
+        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
+        let normal = origin.to_str().ok().and_then(normal_origin);
+        let ours = |normal: &str| host.is_some_and(|host| is_same_host(normal, host));
+        let listed = |normal: &String| self.allowed_origins.contains(normal);
+        if normal.is_some_and(|normal| ours(&normal) || listed(&normal)) {
+            return Ok(Some(origin.clone()));
+        }
+        Err(forbidden(
+            "foreign-origin",
+            "Pages of this origin may not use this server",
+            "add the page's origin to server.allowed_origins",
+        ))
+    }
+
+    fn decorate(&self, headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+        let fixed = [
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            (
+                HeaderName::from_static("permissions-policy"),
+                "camera=(), microphone=(), geolocation=()",
+            ),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(policy) = &self.content_security_policy {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
+        }
+        let no_store = HeaderValue::from_static("no-store");
+        headers.entry(header::CACHE_CONTROL).or_insert(no_store);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static(
+                    "Location, ETag, Link, Accept-Post, Accept-Patch, Retry-After",
+                ),
+            );
+        }
+    }
+}
+
+/// The middleware around every route.
+pub(super) async fn pass(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let preflight = is_preflight(&request);
+    let (mut response, origin) = match shared.gate.check(request.headers()) {
+        Err(problem) => (problem.into_response(), None),
+        Ok(origin) => (timed(request, next, preflight).await, origin),
+    };
+    if preflight && origin.is_some() {
+        allow_preflight(response.headers_mut());
+    }
+    shared.gate.decorate(response.headers_mut(), origin);
+    response
+}
+
+/// Reads a body of the one acceptable type.
+///
+/// # Errors
+/// 415 for another type, 413 above [`BODY_BYTES_MAX`], 408 where it comes too slowly.
+pub(super) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    content_type: &'static str,
+    accept_header: Option<HeaderName>,
+) -> Result<Bytes, Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.and_then(|given| given.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(content_type)) {
+        let problem = Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "wrong-content-type",
+            "The body is of the wrong type",
+            format!("the body is {}", given.unwrap_or("of no stated type")),
+            format!("send it as Content-Type: {content_type}"),
+        );
+        return Err(match accept_header {
+            Some(name) => problem.header(name, content_type),
+            None => problem,
+        });
+    }
+    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(unreadable(&error)),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow-body",
+            "The body came too slowly",
+            format!("the body was not there after {} s", BODY_TIMEOUT.as_secs()),
+            "send the whole body at once",
+        )),
+    }
+}
+
+/// A body that broke off, or one that is too large, which only the error's cause tells.
+fn unreadable(error: &axum::Error) -> Problem {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    if cause.contains("length limit") {
+        return Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "The body is too large",
+            format!("the body is larger than {BODY_BYTES_MAX} bytes"),
+            "send less; an offer is a few thousand bytes long",
+        );
+    }
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "broken-body",
+        "The body could not be read",
+        error.to_string(),
+        "send the request again",
+    )
+}
+
+async fn timed(request: Request, next: Next, preflight: bool) -> Response {
+    // WHEP answers a preflight itself: its OPTIONS carries more than CORS.
+    if preflight && !request.uri().path().starts_with("/whep/") {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Problem::busy("no answer was found in time", Duration::from_secs(2)).into_response()
+        }
+    }
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn allow_preflight(headers: &mut HeaderMap) {
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    for (name, value) in allowed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+fn forbidden(kind: &'static str, detail: &'static str, remedy: &'static str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, kind, "Not from there", detail, remedy)
+}
+
+/// `scheme://host[:port]` in lower case and without the scheme's own port.
+fn normal_origin(origin: &str) -> Option<String> {
+    let origin = origin.trim().trim_end_matches('/').to_ascii_lowercase();
+    let (scheme, authority) = origin.split_once("://")?;
+    if authority.is_empty() || authority.contains(['/', ' ', ';', ',']) {
+        return None;
+    }
+    Some(format!("{scheme}://{}", without_port(authority, scheme)))
+}
+
+/// Whether `origin` (normal) is the host that the request was sent to. The scheme may differ: a
+/// proxy in front may speak TLS.
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    without_port(&host.to_ascii_lowercase(), scheme) == authority
+}
+
+fn without_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return authority,
+    };
+    authority.strip_suffix(port).unwrap_or(authority)
+}
+
+/// Whether `Host` names this machine's loopback, whatever the port.
+fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(name, _)| name),
+        None => host.split(':').next(),
+    };
+    name.is_some_and(|name| {
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_names_are_told_from_names_that_only_look_like_it() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "", "[::2]"] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_ours_with_and_without_its_default_port_and_through_a_tls_proxy() {
+        for (origin, host) in [
+            ("http://cam:8080", "cam:8080"),
+            ("http://cam", "cam:80"),
+            ("https://Cam", "cam"),
+            ("https://cam:443", "cam"),
+        ] {
+            assert!(is_same_host(&normal_origin(origin).unwrap(), host), "{origin} {host}");
+        }
+        for (origin, host) in [("http://cam:8081", "cam:8080"), ("http://evil", "cam")] {
+            assert!(!is_same_host(&normal_origin(origin).unwrap(), host), "{origin} {host}");
+        }
+        assert_eq!(normal_origin("null"), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! Errors as the visitor gets them: problem details (RFC 9457) with a remedy.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::admission::Refusal;
+use crate::catalog::{Camera, ControlError};
+
+/// What `type` begins with; the rest is the problem's short name.
+const TYPE_PREFIX: &str = "urn:lensline:problem:";
+
+/// One problem: what went wrong, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    remedy: String,
+    retry_after: Option<Duration>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+    members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of this short name (`unknown-camera`), which is stable: programs may test it.
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            remedy: remedy.into(),
+            retry_after: None,
+            headers: Vec::new(),
+            members: Map::new(),
+        }))
+    }
+
+    /// Says when it is worth another try.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.0.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Adds a member of its own to the JSON.
+    pub fn member(mut self, name: &str, value: Value) -> Self {
+        self.0.members.insert(name.into(), value);
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The JSON of RFC 9457, with `remedy` and, where it passes by itself, `retry_after_s`.
+    pub fn to_json(&self) -> Value {
+        let mut value = json!({
+            "type": format!("{TYPE_PREFIX}{}", self.0.kind),
+            "title": self.0.title,
+            "status": self.0.status.as_u16(),
+            "detail": self.0.detail,
+            "remedy": self.0.remedy,
+        });
+        if let Value::Object(map) = &mut value {
+            if let Some(wait) = self.0.retry_after {
+                map.insert("retry_after_s".into(), json!(seconds(wait)));
+            }
+            map.extend(self.0.members.clone());
+        }
+        value
+    }
+
+    /// No camera is called that.
+    pub fn unknown_camera(id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown-camera",
+            "There is no such camera",
+            format!("no camera is called `{id}`"),
+            "GET /api/v1/cameras lists the cameras",
+        )
+    }
+
+    /// The camera has no rendition of that name.
+    pub fn unknown_rendition(camera: &Camera, name: &str) -> Self {
+        let names: Vec<&str> = camera.renditions.iter().map(|rendition| &*rendition.name).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown-rendition",
+            "There is no such rendition",
+            format!("camera `{}` has no rendition `{name}`", camera.id),
+            format!("choose one of: {}", names.join(", ")),
+        )
+    }
+
+    /// No live session is called that.
+    pub fn unknown_session() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown-session",
+            "There is no such session",
+            "the session has ended, or never was",
+            "GET /api/v1/sessions lists the sessions; a viewer joins anew with a new offer",
+        )
+    }
+
+    /// The camera delivers nothing now.
+    pub fn camera_away(camera: &Camera, reason: &str) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "camera-away",
+            "The camera is not running",
+            format!("camera `{}`: {reason}", camera.id),
+            "wait: the camera is being restarted; /readyz says when it is back",
+        )
+        .retry_after(Duration::from_secs(2))
+    }
+
+    /// A limit on joins was reached.
+    pub fn refused(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Sessions { .. } | Refusal::Address { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(
+            status,
+            "limit-reached",
+            "A limit is reached",
+            refusal.to_string(),
+            format!("try again later, or raise limits.{}", refusal.as_str()),
+        )
+        .retry_after(refusal.retry_after())
+    }
+
+    /// A change asked for at run time was not made.
+    pub fn control(camera: &Camera, error: &ControlError) -> Self {
+        match error {
+            ControlError::NotRunning => Self::camera_away(camera, &error.to_string()),
+            ControlError::Refused(reason) => Self::unprocessable(
+                "control-refused",
+                "The camera cannot do that",
+                reason.clone(),
+                "ask for a value within the camera's limits",
+            ),
+        }
+    }
+
+    /// Understood, but it makes no sense.
+    pub fn unprocessable(
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail, remedy)
+    }
+
+    /// The server has no room for this now.
+    pub fn busy(detail: impl Into<String>, wait: Duration) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "The server is busy",
+            detail,
+            "try again after the time given in Retry-After",
+        )
+        .retry_after(wait)
+    }
+
+    /// The server is about to stop.
+    pub fn stopping() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "The server is stopping",
+            "the server was asked to stop",
+            "try again when it is back",
+        )
+        .retry_after(Duration::from_secs(5))
+    }
+
+    /// Something in here failed; the log has more.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server failed",
+            detail,
+            "try again; if it fails again, the server's log says why",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.0.status, self.to_json().to_string()).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.0.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
+        }
+        headers.extend(self.0.headers);
+        response
+    }
+}
+
+/// Whole seconds, rounded up: who comes back then is not too early.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
