@@ -105,10 +105,7 @@ impl Simulator {
     ///
     /// # Errors
     /// Where GStreamer or the system refuse.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        appsrc: &gst_app::AppSrc,
-    ) -> Result<Driver, OpenError> {
+    pub(super) fn start(self: &Arc<Self>, appsrc: &gst_app::AppSrc) -> Result<Driver, OpenError> {
         let info = self.info()?;
         let pool = pool(&info)?;
         let stop = Arc::new(Stop::default());
@@ -119,9 +116,8 @@ impl Simulator {
             info,
             stop: Arc::clone(&stop),
         };
-        let thread = std::thread::Builder::new()
-            .name("sim-camera".into())
-            .spawn(move || worker.run())?;
+        let thread =
+            std::thread::Builder::new().name("sim-camera".into()).spawn(move || worker.run())?;
         Ok(Driver { stop, thread: Some(thread) })
     }
 
@@ -159,9 +155,8 @@ impl Simulator {
     }
 
     fn picture(&self) -> &Picture {
-        self.picture.get_or_init(|| {
-            Picture::new(&self.config, self.width as usize, self.height as usize)
-        })
+        self.picture
+            .get_or_init(|| Picture::new(&self.config, self.width as usize, self.height as usize))
     }
 
     /// When picture `number` is taken.

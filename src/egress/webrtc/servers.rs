@@ -8,6 +8,7 @@ use crate::config::{TurnServer, Webrtc};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IceServer {
     /// `stun:…`, `turn:…`, `turns:…`
+    #[serde(rename = "urls")]
     pub url: String,
     /// The user name, for TURN.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,19 +12,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::signalling::{Candidate, CandidateError, OpenError, Opened, Signalling, Viewer};
-use super::{Http, IceServer, serve};
+use super::{Http, serve};
 use crate::admission::{Admission, Limits};
 use crate::catalog::{Camera, Catalog, Control, ControlError, ControlRequest, Rendition};
 use crate::clock::Timestamp;
 use crate::distributor::{self, Publisher};
 use crate::egress::session::{Registry, SessionId, Transport};
+use crate::egress::webrtc::servers::IceServer;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -60,7 +63,7 @@ impl Signalling for Pretender {
             let registration =
                 registry.register(Transport::Webrtc, viewer.rendition, viewer.address);
             let session = Arc::clone(registration.session());
-            let (sender, candidates) = mpsc::channel(4);
+            let (sender, mut candidates) = mpsc::channel(4);
             if viewer.trickle {
                 let candidate = OURS.to_owned();
                 let _ =
@@ -71,6 +74,7 @@ impl Signalling for Pretender {
                 watched.ending().await;
                 drop((registration, permit));
             });
+            let candidates = stream::poll_fn(move |context| candidates.poll_recv(context)).boxed();
             Ok(Opened { session, answer: ANSWER.into(), candidates })
         })
     }
@@ -162,7 +166,7 @@ impl Site {
 
 fn turn() -> IceServer {
     IceServer {
-        urls: "turn:turn.example:3478?transport=udp".into(),
+        url: "turn:turn.example:3478?transport=udp".into(),
         username: Some("me".into()),
         credential: Some("pass\"word".into()),
     }
