@@ -315,6 +315,9 @@ impl Farewell {
     fn session_ended(session: &Option<(Arc<Session>, OfferFacts)>) -> Self {
         let reason = session.as_ref().and_then(|(session, _)| session.end_reason());
         let reason = reason.unwrap_or(End::Failed);
+        if reason == End::Shutdown {
+            return Self::stopping();
+        }
         let problem = Problem::new(
             StatusCode::GONE,
             "session-ended",
