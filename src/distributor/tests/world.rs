@@ -41,7 +41,7 @@ impl Clone for Token {
 mod token {
     /// loom keeps the account itself.
     #[derive(Debug, Default)]
-    pub(super) struct Ledger;
+    pub(super) struct Ledger(());
     pub(super) type Token = loom::alloc::Track<()>;
 
     pub(super) fn issue(_: &Ledger) -> Token {
