@@ -10,7 +10,8 @@ use lensline::admission::{Admission, Kind, Limits};
 use lensline::config;
 use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
-use lensline::egress::webrtc::{OpenError, Opened, Trickle, WebrtcServer, warm_up};
+use lensline::egress::webrtc::offer::OfferError;
+use lensline::egress::webrtc::{CandidateError, OpenError, Opened, Trickle, WebrtcServer, warm_up};
 use lensline::guard::Teardowns;
 use lensline::metrics::Metrics;
 use lensline::shutdown::Shutdown;
@@ -258,4 +259,48 @@ async fn sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind() {
     );
     until("threads and fds are back", || threads() <= before + 4 && fds() <= fds_before + 2).await;
     until("guards are back", || guards() <= guards_before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn candidates_can_follow_the_answer_one_by_one_both_ways() {
+    let bench = Bench::new().await;
+    let peer = Peer::new();
+    let offer = peer.offer().await;
+    let bare: Vec<&str> = offer.lines().filter(|line| !line.starts_with("a=candidate")).collect();
+    let (sender, mut ours) = tokio::sync::mpsc::channel(32);
+    let opened = bench.open(&(bare.join("\r\n") + "\r\n"), Trickle::Trickle(sender)).await.unwrap();
+    assert!(!opened.answer_sdp.contains("a=candidate:"));
+    peer.accept(&opened.answer_sdp).await;
+    for line in peer.candidates.lock().unwrap().iter() {
+        bench.server.add_candidate(&opened.session.id, line).unwrap();
+    }
+    bench.server.add_candidate(&opened.session.id, "").unwrap();
+    let malformed = bench.server.add_candidate(&opened.session.id, "candidate:nonsense");
+    assert!(matches!(malformed, Err(CandidateError::Malformed(_))), "{malformed:?}");
+    while let Some(candidate) = tokio::time::timeout(BOUND, ours.recv()).await.unwrap() {
+        peer.add_candidate(&candidate);
+    }
+    until("pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
+    let gone = bench.server.add_candidate(&opened.session.id, "candidate:1");
+    assert_eq!(gone, Err(CandidateError::NoSession));
+    peer.vanish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_cannot_be_answered_leaves_no_trace() {
+    let bench = Bench::new().await;
+    let refused = bench.open("hello", Trickle::Gathered).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Offer(_)), "{refused}");
+    let peer = Peer::new();
+    let offer = peer.offer().await.replace("H264", "VP8");
+    let refused = bench.open(&offer, Trickle::Gathered).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Offer(OfferError::NoH264)), "{refused}");
+    bench.empty().await;
+    assert_eq!(
+        bench.metrics.sessions_ended.with_label_values(&["cam", "webrtc", "failed"]).get(),
+        0
+    );
+    peer.vanish().await;
 }
