@@ -10,6 +10,7 @@ use lensline::admission::{Admission, Kind, Limits};
 use lensline::config;
 use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
+use lensline::egress::webrtc::candidate::Candidate;
 use lensline::egress::webrtc::offer::OfferError;
 use lensline::egress::webrtc::{CandidateError, OpenError, Opened, Trickle, WebrtcServer, warm_up};
 use lensline::guard::Teardowns;
@@ -302,5 +303,31 @@ async fn an_offer_that_cannot_be_answered_leaves_no_trace() {
         bench.metrics.sessions_ended.with_label_values(&["cam", "webrtc", "failed"]).get(),
         0
     );
+    peer.vanish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loopback_and_a_range_of_ports_serve_where_they_are_configured() {
+    let ports = config::PortRange::try_from("47100-47119".to_owned()).unwrap();
+    let (udp_ports, interfaces) = (Some(ports), vec!["lo".to_owned()]);
+    let config = config::Webrtc { udp_ports, interfaces, ..config::Webrtc::default() };
+    let bench = Bench::with(config).await;
+    let peer = Peer::on(Some("127.0.0.1"));
+    let opened = bench.open(&peer.offer().await, Trickle::Gathered).await.unwrap();
+    let candidates: Vec<Candidate> = opened
+        .answer_sdp
+        .lines()
+        .filter(|line| line.starts_with("a=candidate:"))
+        .map(|line| Candidate::parse(line).unwrap())
+        .collect();
+    assert!(!candidates.is_empty(), "{}", opened.answer_sdp);
+    for candidate in candidates {
+        assert!(candidate.address.is_loopback(), "{candidate}");
+        assert!((47100..=47119).contains(&candidate.port), "{candidate}");
+    }
+    peer.accept(&opened.answer_sdp).await;
+    until("pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
     peer.vanish().await;
 }

@@ -69,8 +69,7 @@ impl Engine for Webrtcbin {
     }
 
     fn add_candidate(&self, candidate: &Candidate) {
-        let line = format!("candidate:{}", &candidate.to_string()["candidate:".len()..]);
-        self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &line]);
+        self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate.to_string()]);
     }
 
     fn feed(
