@@ -1,6 +1,12 @@
 //! WebRTC sessions with a peer in this process: one after the other, since threads, file
 //! descriptors and guards are counted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test and its helpers: a panic is how they fail"
+)]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -221,7 +227,7 @@ fn fds() -> usize {
 async fn come_and_go(bench: &Bench, round: u64) {
     let peer = Peer::new();
     let offer = peer.offer().await;
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         // The request is given up before the answer.
         let bound = Duration::from_micros(500 * (round % 7));
         let _ = tokio::time::timeout(bound, bench.open(&offer, Trickle::Gathered)).await;
@@ -232,7 +238,7 @@ async fn come_and_go(bench: &Bench, round: u64) {
         peer.accept(&opened.answer_sdp).await;
         tokio::time::sleep(Duration::from_millis(round * 37 % 200)).await;
     }
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         opened.session.end(End::Left);
     }
     peer.vanish().await;
@@ -252,12 +258,6 @@ async fn sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind() {
         come_and_go(&bench, round).await;
     }
     bench.empty().await;
-    println!(
-        "{before} -> {} threads, {fds_before} -> {} fds, {guards_before} -> {}",
-        threads(),
-        fds(),
-        guards()
-    );
     until("threads and fds are back", || threads() <= before + 4 && fds() <= fds_before + 2).await;
     until("guards are back", || guards() <= guards_before).await;
 }
