@@ -86,11 +86,7 @@ pub(super) fn gstreamer() -> (u32, u32, u32) {
 }
 
 /// The encoder element `element` and the filter behind it; nothing where H.264 is passed through.
-pub(super) fn specs(
-    element: &str,
-    settings: &Settings,
-    gstreamer: (u32, u32, u32),
-) -> Vec<Spec> {
+pub(super) fn specs(element: &str, settings: &Settings, gstreamer: (u32, u32, u32)) -> Vec<Spec> {
     let caps = "video/x-h264,profile=constrained-baseline,stream-format=byte-stream,alignment=au";
     match Kind::of(element) {
         Kind::X264 => vec![x264(settings), Spec::caps(caps)],
@@ -230,7 +226,9 @@ impl PropertySink for glib::WeakRef<gst::Element> {
     }
 
     fn force_key_unit(&self) {
-        let Some(pad) = self.upgrade().and_then(|element| element.static_pad("src")) else { return };
+        let Some(pad) = self.upgrade().and_then(|element| element.static_pad("src")) else {
+            return;
+        };
         let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
         if !pad.send_event(event) {
             tracing::debug!(pad = %pad.name(), "nobody took the key-frame request");

@@ -32,8 +32,7 @@ mod tests {
 
     #[test]
     fn the_caps_are_those_the_hardware_encoder_takes() {
-        let config =
-            config::Camera { flip: Flip::Counterclockwise, ..config::Camera::default() };
+        let config = config::Camera { flip: Flip::Counterclockwise, ..config::Camera::default() };
         let feed = feed(Some("/base/soc/i2c0mux/i2c@1/imx708@1a"), &config);
         let name = feed.elements[0].get("camera-name").unwrap();
         assert_eq!(name, "/base/soc/i2c0mux/i2c@1/imx708@1a");

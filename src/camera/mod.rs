@@ -95,7 +95,7 @@ pub fn open(
     }
     let source = Source::new(config)?;
     let encoder = if source.is_encoded_here() {
-        elements::choose_encoder(config.encoder.kind, elements::available)?
+        elements::choose_encoder(elements::available, config.encoder.kind)?
     } else {
         "none"
     };

@@ -229,10 +229,10 @@ impl Running {
         }
         let simulator = Arc::downgrade(simulator);
         self.probe(encoder, "src", gst::PadProbeType::BUFFER, move |_, info| {
-            if let (Some(simulator), Some(buffer)) = (simulator.upgrade(), info.buffer_mut()) {
-                if let Some(garbage) = simulator.spoil(buffer, Timestamp::now()) {
-                    *buffer = garbage;
-                }
+            if let (Some(simulator), Some(buffer)) = (simulator.upgrade(), info.buffer_mut())
+                && let Some(garbage) = simulator.spoil(buffer, Timestamp::now())
+            {
+                *buffer = garbage;
             }
             gst::PadProbeReturn::Ok
         })

@@ -80,8 +80,7 @@ pub(super) fn plan(
         };
         Branch { shape, encoder: encoder::specs(encoder, &settings, gstreamer), parse: parse() }
     };
-    let mut branches =
-        vec![branch((config.width, config.height), config.framerate, Vec::new())];
+    let mut branches = vec![branch((config.width, config.height), config.framerate, Vec::new())];
     for rendition in &config.rendition {
         let framerate = rendition.framerate.unwrap_or(config.framerate).min(config.framerate);
         let size = (rendition.width, rendition.height);
@@ -149,9 +148,7 @@ fn scale_and_thin(size: (u32, u32), framerate: u32, source_framerate: u32) -> Ve
 
 /// Square pixels: videoscale then adds borders rather than distort.
 fn sized((width, height): (u32, u32)) -> Spec {
-    Spec::caps(format!(
-        "video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1"
-    ))
+    Spec::caps(format!("video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1"))
 }
 
 /// Access units with SPS and PPS in front of every IDR.
@@ -222,8 +219,7 @@ mod tests {
     #[test]
     fn a_further_rendition_is_thinned_and_scaled_on_its_own_thread() {
         let rendition = RenditionConfig { framerate: Some(15), ..RenditionConfig::default() };
-        let config =
-            config::Camera { rendition: vec![rendition], ..config::Camera::default() };
+        let config = config::Camera { rendition: vec![rendition], ..config::Camera::default() };
         let plan = planned(&config, Media::I420);
         let small = &plan.branches[1];
         let expected = ["queue", "videorate", "capsfilter", "videoscale", "capsfilter"];

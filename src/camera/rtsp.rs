@@ -53,9 +53,8 @@ impl Address {
         if host.is_empty() {
             return Err(wrong());
         }
-        let decode = |text: &str| {
-            glib::Uri::unescape_string(text, None).map(String::from).ok_or_else(wrong)
-        };
+        let decode =
+            |text: &str| glib::Uri::unescape_string(text, None).map(String::from).ok_or_else(wrong);
         let user = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
             Some((name, password)) => Some((decode(name)?, decode(password)?)),
             None => None,
@@ -218,8 +217,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_decoder_is_refused() {
-        let turned =
-            config::Camera { flip: config::Flip::Rotate180, ..config::Camera::default() };
+        let turned = config::Camera { flip: config::Flip::Rotate180, ..config::Camera::default() };
         assert!(check(&turned).is_err());
         assert!(check(&config::Camera::default()).is_ok());
     }

@@ -160,7 +160,11 @@ impl Supervisor {
     }
 
     /// Watches a running camera until it is lost, or (`None`) the program stops.
-    async fn watch(&mut self, running: &Running, events: &mut mpsc::Receiver<Lost>) -> Option<Lost> {
+    async fn watch(
+        &mut self,
+        running: &Running,
+        events: &mut mpsc::Receiver<Lost>,
+    ) -> Option<Lost> {
         let watchdog = Watchdog::new(
             Timestamp::now(),
             Duration::from_millis(self.config.watchdog.timeout_ms),

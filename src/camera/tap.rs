@@ -72,9 +72,8 @@ impl Tap {
         publisher: Publisher<Frame>,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let frames_published = metrics
-            .frames_published
-            .with_label_values(&[&*rendition.camera, &*rendition.name]);
+        let frames_published =
+            metrics.frames_published.with_label_values(&[&*rendition.camera, &*rendition.name]);
         let encode_seconds =
             metrics.stage_seconds.with_label_values(&[&*rendition.camera, "encode"]);
         let state = State {
@@ -286,7 +285,9 @@ mod tests {
         segment.set_start(gst::ClockTime::from_seconds(3_600_000));
         let mut buffer = gst::Buffer::from_mut_slice(bytes);
         let target = buffer.get_mut().unwrap();
-        target.set_pts(gst::ClockTime::from_seconds(3_600_000) + gst::ClockTime::from_mseconds(pts_ms));
+        target.set_pts(
+            gst::ClockTime::from_seconds(3_600_000) + gst::ClockTime::from_mseconds(pts_ms),
+        );
         target.set_dts(gst::ClockTime::from_mseconds(pts_ms));
         if !key {
             target.set_flags(gst::BufferFlags::DELTA_UNIT);

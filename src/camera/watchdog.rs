@@ -98,8 +98,7 @@ impl Watchdog {
             if let Some(silent) = self.overdue(rendition.encoded.get(), now) {
                 return Some(Stall::Encoder(index, silent));
             }
-            self.overdue(rendition.published.get(), now)
-                .map(|silent| Stall::Garbage(index, silent))
+            self.overdue(rendition.published.get(), now).map(|silent| Stall::Garbage(index, silent))
         })
     }
 

@@ -27,6 +27,9 @@ use picture::{Picture, Planes};
 /// one in each of a few encoders.
 const POOL_BUFFERS: u32 = 8;
 
+/// `GST_BUFFER_OFFSET_NONE`.
+const NO_OFFSET: u64 = u64::MAX;
+
 /// The simulated camera across rebuilds: its schedule of faults and its textures, painted once.
 #[derive(Debug)]
 pub(super) struct Simulator {
@@ -102,10 +105,7 @@ impl Simulator {
     ///
     /// # Errors
     /// Where GStreamer or the system refuse.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        appsrc: &gst_app::AppSrc,
-    ) -> Result<Driver, OpenError> {
+    pub(super) fn start(self: &Arc<Self>, appsrc: &gst_app::AppSrc) -> Result<Driver, OpenError> {
         let info = self.info()?;
         let pool = pool(&info)?;
         let stop = Arc::new(Stop::default());
@@ -116,9 +116,8 @@ impl Simulator {
             info,
             stop: Arc::clone(&stop),
         };
-        let thread = std::thread::Builder::new()
-            .name("sim-camera".into())
-            .spawn(move || worker.run())?;
+        let thread =
+            std::thread::Builder::new().name("sim-camera".into()).spawn(move || worker.run())?;
         Ok(Driver { stop, thread: Some(thread) })
     }
 
@@ -156,9 +155,8 @@ impl Simulator {
     }
 
     fn picture(&self) -> &Picture {
-        self.picture.get_or_init(|| {
-            Picture::new(&self.config, self.width as usize, self.height as usize)
-        })
+        self.picture
+            .get_or_init(|| Picture::new(&self.config, self.width as usize, self.height as usize))
     }
 
     /// When picture `number` is taken.
@@ -235,7 +233,7 @@ impl Worker {
         if wrong.unplug {
             return self.unplug();
         }
-        if wrong.freeze || (wrong.slow && number % faults::SLOW_FACTOR != 0) {
+        if wrong.freeze || (wrong.slow && !number.is_multiple_of(faults::SLOW_FACTOR)) {
             return true;
         }
         let stamp = if wrong.pts_jump { instant.plus(faults::JUMP) } else { instant };
@@ -310,7 +308,7 @@ pub(super) fn burn_into(buffer: &mut gst::Buffer, caps: &gst::CapsRef) {
     let Some(pts) = buffer.pts() else { return };
     let number = buffer.offset();
     let Ok(info) = gst_video::VideoInfo::from_caps(caps) else { return };
-    if info.format() != gst_video::VideoFormat::I420 || number == gst::BUFFER_OFFSET_NONE {
+    if info.format() != gst_video::VideoFormat::I420 || number == NO_OFFSET {
         return;
     }
     let unix_ms = u64::try_from(Timestamp::from(pts).to_unix().as_millis()).unwrap_or(0);

@@ -200,8 +200,7 @@ fn bars(width: usize, height: usize) -> (Plane, [Plane; 2]) {
     let bar = |x: usize, width: usize| (x * 8 / width.max(1)).min(7);
     let half = width.div_ceil(2);
     let luma = Plane::new(width, height, |x, _| LUMA[bar(x, width)]);
-    let chroma = [BLUE, RED]
-        .map(|values| chroma_plane(width, height, |x, _| values[bar(x, half)]));
+    let chroma = [BLUE, RED].map(|values| chroma_plane(width, height, |x, _| values[bar(x, half)]));
     (luma, chroma)
 }
 

@@ -63,7 +63,8 @@ fn mean_of_square(luma: &[u8], stride: usize, x: usize, y: usize, side: usize) -
     let mut sum = 0;
     for row in y + margin..y + margin + inner {
         let start = row * stride + x + margin;
-        sum += luma.get(start..start + inner)?.iter().map(|&value| usize::from(value)).sum::<usize>();
+        sum +=
+            luma.get(start..start + inner)?.iter().map(|&value| usize::from(value)).sum::<usize>();
     }
     Some(sum / (inner * inner))
 }
@@ -101,16 +102,22 @@ mod tests {
         let mut luma = vec![0; stride * 4];
         burn(&mut luma, stride, width, 0x8000_0000_0001, 0x8001);
         let bit = |row: usize, bit: usize| luma[row * 2 * stride + bit * 2];
-        assert_eq!([bit(0, 0), bit(0, 1), bit(0, 47), bit(0, 48), bit(0, 63)], [235, 16, 235, 235, 235]);
-        assert_eq!([bit(1, 0), bit(1, 1), bit(1, 47), bit(1, 48), bit(1, 63)], [16, 235, 16, 16, 16]);
+        assert_eq!(
+            [bit(0, 0), bit(0, 1), bit(0, 47), bit(0, 48), bit(0, 63)],
+            [235, 16, 235, 235, 235]
+        );
+        assert_eq!(
+            [bit(1, 0), bit(1, 1), bit(1, 47), bit(1, 48), bit(1, 63)],
+            [16, 235, 16, 16, 16]
+        );
     }
 
     #[test]
     fn a_damaged_stamp_is_not_believed() {
         let mut luma = vec![0; 320 * 4];
         burn(&mut luma, 320, 320, 1_700_000_000_000, 7);
-        luma[..4].fill(255 - luma[0]);
-        luma[320..324].fill(luma[0]);
+        let flipped = WHITE + BLACK - luma[0];
+        (0..2).for_each(|line| luma[line * 320..line * 320 + 2].fill(flipped));
         assert_eq!(read(&luma, 320, 320), None);
     }
 }
