@@ -80,7 +80,7 @@ impl<T: Clone> Hub<T> {
     }
 
     /// What lies behind it, for tests that hold slots.
-    #[cfg(test)]
+    #[cfg(all(test, not(feature = "loom")))]
     pub(super) fn shared(&self) -> &Shared<T> {
         &self.shared
     }

@@ -55,6 +55,7 @@ impl Seats {
     pub(super) fn leave(&self, seat: usize) {
         // No waker of a task that may be gone is left to who comes next.
         drop(self.wakers[seat].take());
+        // Release: the waker is taken before who comes next can put its own there.
         let bit = 1 << (seat % WORD_SEATS);
         self.taken[seat / WORD_SEATS].fetch_and(!bit, Ordering::Release);
     }

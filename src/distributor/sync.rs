@@ -38,6 +38,7 @@ mod primitive {
     pub(in super::super) use loom::sync::Arc;
     pub(in super::super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+    use std::sync::PoisonError;
     use std::task::Waker;
 
     /// What `atomic_waker::AtomicWaker` promises, with a mutex that loom can see: a wake either
@@ -52,11 +53,11 @@ mod primitive {
         }
 
         pub(in super::super) fn register(&self, waker: &Waker) {
-            *self.0.lock().unwrap() = Some(waker.clone());
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
         }
 
         pub(in super::super) fn take(&self) -> Option<Waker> {
-            self.0.lock().unwrap().take()
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
         }
 
         pub(in super::super) fn wake(&self) {

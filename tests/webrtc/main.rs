@@ -1,6 +1,12 @@
 //! WebRTC sessions with a peer in this process: one after the other, since threads, file
 //! descriptors and guards are counted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test and its helpers: a panic is how they fail"
+)]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +16,9 @@ use lensline::admission::{Admission, Kind, Limits};
 use lensline::config;
 use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
-use lensline::egress::webrtc::{OpenError, Opened, Trickle, WebrtcServer, warm_up};
+use lensline::egress::webrtc::candidate::Candidate;
+use lensline::egress::webrtc::offer::OfferError;
+use lensline::egress::webrtc::{CandidateError, OpenError, Opened, Trickle, WebrtcServer, warm_up};
 use lensline::guard::Teardowns;
 use lensline::metrics::Metrics;
 use lensline::shutdown::Shutdown;
@@ -219,7 +227,7 @@ fn fds() -> usize {
 async fn come_and_go(bench: &Bench, round: u64) {
     let peer = Peer::new();
     let offer = peer.offer().await;
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         // The request is given up before the answer.
         let bound = Duration::from_micros(500 * (round % 7));
         let _ = tokio::time::timeout(bound, bench.open(&offer, Trickle::Gathered)).await;
@@ -230,7 +238,7 @@ async fn come_and_go(bench: &Bench, round: u64) {
         peer.accept(&opened.answer_sdp).await;
         tokio::time::sleep(Duration::from_millis(round * 37 % 200)).await;
     }
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         opened.session.end(End::Left);
     }
     peer.vanish().await;
@@ -250,12 +258,76 @@ async fn sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind() {
         come_and_go(&bench, round).await;
     }
     bench.empty().await;
-    println!(
-        "{before} -> {} threads, {fds_before} -> {} fds, {guards_before} -> {}",
-        threads(),
-        fds(),
-        guards()
-    );
     until("threads and fds are back", || threads() <= before + 4 && fds() <= fds_before + 2).await;
     until("guards are back", || guards() <= guards_before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn candidates_can_follow_the_answer_one_by_one_both_ways() {
+    let bench = Bench::new().await;
+    let peer = Peer::new();
+    let offer = peer.offer().await;
+    let bare: Vec<&str> = offer.lines().filter(|line| !line.starts_with("a=candidate")).collect();
+    let (sender, mut ours) = tokio::sync::mpsc::channel(32);
+    let opened = bench.open(&(bare.join("\r\n") + "\r\n"), Trickle::Trickle(sender)).await.unwrap();
+    assert!(!opened.answer_sdp.contains("a=candidate:"));
+    peer.accept(&opened.answer_sdp).await;
+    for line in peer.candidates.lock().unwrap().iter() {
+        bench.server.add_candidate(&opened.session.id, line).unwrap();
+    }
+    bench.server.add_candidate(&opened.session.id, "").unwrap();
+    let malformed = bench.server.add_candidate(&opened.session.id, "candidate:nonsense");
+    assert!(matches!(malformed, Err(CandidateError::Malformed(_))), "{malformed:?}");
+    while let Some(candidate) = tokio::time::timeout(BOUND, ours.recv()).await.unwrap() {
+        peer.add_candidate(&candidate);
+    }
+    until("pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
+    let gone = bench.server.add_candidate(&opened.session.id, "candidate:1");
+    assert_eq!(gone, Err(CandidateError::NoSession));
+    peer.vanish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_cannot_be_answered_leaves_no_trace() {
+    let bench = Bench::new().await;
+    let refused = bench.open("hello", Trickle::Gathered).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Offer(_)), "{refused}");
+    let peer = Peer::new();
+    let offer = peer.offer().await.replace("H264", "VP8");
+    let refused = bench.open(&offer, Trickle::Gathered).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Offer(OfferError::NoH264)), "{refused}");
+    bench.empty().await;
+    assert_eq!(
+        bench.metrics.sessions_ended.with_label_values(&["cam", "webrtc", "failed"]).get(),
+        0
+    );
+    peer.vanish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loopback_and_a_range_of_ports_serve_where_they_are_configured() {
+    let ports = config::PortRange::try_from("47100-47119".to_owned()).unwrap();
+    let (udp_ports, interfaces) = (Some(ports), vec!["lo".to_owned()]);
+    let config = config::Webrtc { udp_ports, interfaces, ..config::Webrtc::default() };
+    let bench = Bench::with(config).await;
+    let peer = Peer::on(Some("127.0.0.1"));
+    let opened = bench.open(&peer.offer().await, Trickle::Gathered).await.unwrap();
+    let candidates: Vec<Candidate> = opened
+        .answer_sdp
+        .lines()
+        .filter(|line| line.starts_with("a=candidate:"))
+        .map(|line| Candidate::parse(line).unwrap())
+        .collect();
+    assert!(!candidates.is_empty(), "{}", opened.answer_sdp);
+    for candidate in candidates {
+        assert!(candidate.address.is_loopback(), "{candidate}");
+        assert!((47100..=47119).contains(&candidate.port), "{candidate}");
+    }
+    peer.accept(&opened.answer_sdp).await;
+    until("pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
+    peer.vanish().await;
 }

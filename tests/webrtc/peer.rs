@@ -36,6 +36,11 @@ pub struct Peer {
 
 impl Peer {
     pub fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// A peer that offers this address only.
+    pub fn on(address: Option<&str>) -> Self {
         let pipeline = gst::Pipeline::new();
         let bin = gst::ElementFactory::make("webrtcbin")
             .property("bundle-policy", WebRTCBundlePolicy::MaxBundle)
@@ -45,6 +50,9 @@ impl Peer {
         let ice = bin.property::<gst::Object>("ice-agent");
         ice.set_property("ice-tcp", false);
         ice.property::<glib::Object>("agent").set_property("upnp", false);
+        if let Some(address) = address {
+            assert!(ice.emit_by_name::<bool>("add-local-ip-address", &[&address]));
+        }
         pipeline.add(&bin).unwrap();
         let caps = "application/x-rtp,media=video,encoding-name=H264,payload=103,clock-rate=90000,\
                     packetization-mode=(string)1,profile-level-id=(string)42e01f,\

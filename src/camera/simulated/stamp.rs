@@ -116,8 +116,8 @@ mod tests {
     fn a_damaged_stamp_is_not_believed() {
         let mut luma = vec![0; 320 * 4];
         burn(&mut luma, 320, 320, 1_700_000_000_000, 7);
-        luma[..4].fill(255 - luma[0]);
-        luma[320..324].fill(luma[0]);
+        let flipped = WHITE + BLACK - luma[0];
+        (0..2).for_each(|line| luma[line * 320..line * 320 + 2].fill(flipped));
         assert_eq!(read(&luma, 320, 320), None);
     }
 }

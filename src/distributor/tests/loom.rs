@@ -1,4 +1,32 @@
 //! The scenarios under loom: every order of events, up to a number of preemptions.
+//!
+//! A scenario that never fails shows nothing. Each of these was seen to fail, at two preemptions,
+//! when one thing was weakened by hand (all orderings to `Relaxed` unless said otherwise):
+//!
+//! | weakened | fails |
+//! |---|---|
+//! | `Slot::read` Acquire; it ignores WRITING | wrap, skip, hole |
+//! | `Slot::replace` claim Acquire, clear Release; it ignores readers | wrap, skip, hole |
+//! | `Reading::drop` Release | wrap, skip, hole |
+//! | `Ring::get` takes a later entry for the one asked for | skip, hole |
+//! | `published` store Release, load Acquire | wrap, skip, subscribe, drop |
+//! | `announce` before `put`; `newest_key` stored after `announce` | wrap, skip, subscribe, drop |
+//! | `newest_key` asked before `published` when joining | subscribe, drop |
+//! | `newest_key` asked before `published` when resyncing | wrap, skip, subscribe, drop |
+//! | `closed` store Release, load Acquire; asked after `published` | close, subscribe, drop |
+//! | close does not wake, or wakes before it closes | close, subscribe, drop |
+//! | `Seats::wake_all` loads (Acquire) where it must read-modify-write, or only acquires | subscribe, drop |
+//! | `Seats::take` Relaxed, or only releases | subscribe, drop |
+//! | `Seats::leave` does not free the seat | drop |
+//! | `poll_next` does not look again after it registered | wake, close, subscribe, drop |
+//! | wake before `announce` | wake |
+//! | a hole is taken for a lap; the publisher drops the frame at a pinned slot | hole |
+//! | the publisher waits at a pinned slot | wrap, skip, hole |
+//! | `poll_requested` does not look again after it registered | request |
+//! | request notes after it wakes; its swap Relaxed, or a plain store | request |
+//!
+//! Not caught, because loom runs the steps of one thread in their order: `newest_key` store
+//! Release and load Acquire, and `Seats::leave` Release. The comments beside them are all there is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

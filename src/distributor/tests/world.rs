@@ -39,10 +39,12 @@ impl Clone for Token {
 
 #[cfg(feature = "loom")]
 mod token {
-    pub(super) type Ledger = ();
+    /// loom keeps the account itself.
+    #[derive(Debug, Default)]
+    pub(super) struct Ledger(());
     pub(super) type Token = loom::alloc::Track<()>;
 
-    pub(super) fn issue((): &Ledger) -> Token {
+    pub(super) fn issue(_: &Ledger) -> Token {
         loom::alloc::Track::new(())
     }
 

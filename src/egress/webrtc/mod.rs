@@ -29,12 +29,12 @@ use tokio::time::Instant;
 use crate::admission::Permit;
 use crate::catalog::Rendition;
 use crate::config;
-use crate::egress::session::{Registry, Session, SessionId, Transport};
+use crate::egress::session::{End, Registry, Session, SessionId, Transport};
 use crate::guard::{Cleanup, Teardowns};
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 use candidate::{Candidate, Unusable};
-use engine::{Engine, EngineError, Event, Opening, Settings};
+use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
 use offer::{Offer, OfferError};
 use servers::IceServer;
 use webrtcbin::Webrtcbin;
@@ -112,6 +112,17 @@ pub enum CandidateError {
     TooMany,
 }
 
+/// What is known of our candidates when the answer is written.
+#[derive(Default)]
+struct Gathering {
+    candidates: Vec<Candidate>,
+    complete: bool,
+    /// Other news of the engine that came meanwhile.
+    early: Vec<Event>,
+    /// Where later candidates go.
+    local: Option<mpsc::Sender<Candidate>>,
+}
+
 impl WebrtcServer {
     /// A server without sessions.
     pub fn new(
@@ -157,38 +168,31 @@ impl WebrtcServer {
             events: sender,
             listener: heard.listener(&session),
         };
-        let (engine, accepted) = Webrtcbin::open(opening, &self.settings).await?;
+        // Runs where the caller gives up while the answer is being written.
+        let abandoned = Cleanup::new({
+            let session = Arc::clone(&session);
+            move || session.end(End::Left)
+        });
+        let opened = Webrtcbin::open(opening, &self.settings).await;
+        let (engine, accepted) = opened.inspect_err(|error| {
+            tracing::error!(session = %session.id, %error, "no answer");
+            session.end(End::Failed);
+        })?;
         for candidate in &offer.candidates {
             engine.add_candidate(candidate);
         }
-        let mut early = Vec::new();
-        let (candidates, gathered, local) = match trickle {
-            Trickle::Gathered => {
-                let gathered = self.gather(&mut events, &mut early).await;
-                (gathered.0, gathered.1, None)
-            }
-            Trickle::Trickle(local) => (Vec::new(), false, Some(local)),
+        let gathering = match trickle {
+            Trickle::Gathered => self.gather(&mut events).await,
+            Trickle::Trickle(local) => Gathering { local: Some(local), ..Gathering::default() },
         };
-        let answer = answer::Answer {
-            offer: &offer,
-            transport: &accepted.transport,
-            source: &accepted.source,
-            candidates: &candidates,
-            gathered,
-        };
-        let opened = Opened {
-            session: Arc::clone(&session),
-            answer_sdp: answer.sdp(),
-            ice_servers: servers::list(&self.settings.config),
-            etag: format!("\"{}\"", accepted.transport.ufrag),
-        };
+        let opened = self.opened(&session, &offer, &accepted, &gathering);
         let (place, remote) = self.place(&session.id);
         let running = session::Running {
             engine,
             events,
-            early,
+            early: gathering.early,
             remote,
-            local,
+            local: gathering.local,
             heard,
             registration,
             permit,
@@ -197,6 +201,7 @@ impl WebrtcServer {
             stopping: self.stopping.clone(),
         };
         tokio::spawn(running.run());
+        abandoned.dismiss();
         Ok(opened)
     }
 
@@ -227,26 +232,47 @@ impl WebrtcServer {
         self.lock().len()
     }
 
-    /// Collects candidates until all are there, or the bound has passed.
-    async fn gather(
+    fn opened(
         &self,
-        events: &mut mpsc::Receiver<Event>,
-        early: &mut Vec<Event>,
-    ) -> (Vec<Candidate>, bool) {
+        session: &Arc<Session>,
+        offer: &Offer,
+        accepted: &Accepted,
+        gathering: &Gathering,
+    ) -> Opened {
+        let answer = answer::Answer {
+            offer,
+            transport: &accepted.transport,
+            source: &accepted.source,
+            candidates: &gathering.candidates,
+            gathered: gathering.complete,
+        };
+        Opened {
+            session: Arc::clone(session),
+            answer_sdp: answer.sdp(),
+            ice_servers: servers::list(&self.settings.config),
+            etag: format!("\"{}\"", accepted.transport.ufrag),
+        }
+    }
+
+    /// Collects candidates until all are there, or the bound has passed.
+    async fn gather(&self, events: &mut mpsc::Receiver<Event>) -> Gathering {
         let config = &self.settings.config;
         let servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
         let bound = if servers { GATHER_SERVER_TIMEOUT } else { GATHER_HOST_TIMEOUT };
         let deadline = Instant::now() + bound;
-        let mut candidates = Vec::new();
+        let mut gathering = Gathering::default();
         while let Ok(event) = tokio::time::timeout_at(deadline, events.recv()).await {
             match event {
-                Some(Event::Candidate(candidate)) => candidates.push(candidate),
-                Some(Event::Gathered) => return (candidates, true),
-                Some(other) => early.push(other),
+                Some(Event::Candidate(candidate)) => gathering.candidates.push(candidate),
+                Some(Event::Gathered) => gathering.complete = true,
+                Some(other) => gathering.early.push(other),
                 None => break,
             }
+            if gathering.complete {
+                break;
+            }
         }
-        (candidates, false)
+        gathering
     }
 
     /// Puts a session into the map; dropping the guard takes it out.

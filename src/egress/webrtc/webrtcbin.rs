@@ -64,13 +64,13 @@ impl Engine for Webrtcbin {
         let (mut engine, opening, (ssrc, cname)) = built.await.map_err(failed)??;
         let transport = engine.negotiate(&opening).await?;
         let rtx_ssrc = build::retransmit(&engine.bin, ssrc);
+        engine.hear_goodbye(&opening);
         engine.listen(ssrc, opening)?;
         Ok((engine, Accepted { transport, source: Source { ssrc, rtx_ssrc, cname } }))
     }
 
     fn add_candidate(&self, candidate: &Candidate) {
-        let line = format!("candidate:{}", &candidate.to_string()["candidate:".len()..]);
-        self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &line]);
+        self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate.to_string()]);
     }
 
     fn feed(
@@ -156,6 +156,20 @@ impl Webrtcbin {
         let text = answer.sdp().as_text().map_err(failed)?;
         Transport::parse(&text)
             .ok_or_else(|| failed("webrtcbin's answer has no transport parameters"))
+    }
+
+    /// Hears the viewer close the DTLS session, which webrtcbin 1.22 does not count as the end of
+    /// the connection.
+    fn hear_goodbye(&mut self, opening: &Opening) {
+        let Some(transport) = build::dtls_transport(&self.bin) else { return };
+        let closed = Arc::clone(&self.closed);
+        let news = News { events: opening.events.clone(), closed };
+        let id = transport.connect_state_notify(move |transport| {
+            if transport.state() == gst_webrtc::WebRTCDTLSTransportState::Closed {
+                news.say(Event::Connection(Connection::Closed));
+            }
+        });
+        self.guards.push(Signal::new(&transport, id));
     }
 
     /// Hears the viewer's RTCP.

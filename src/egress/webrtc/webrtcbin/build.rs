@@ -173,6 +173,12 @@ fn rtpbin(bin: &gst::Element) -> Option<gst::Element> {
     bin.downcast_ref::<gst::Bin>()?.by_name("rtpbin")
 }
 
+/// The DTLS session, once there is an answer.
+pub fn dtls_transport(bin: &gst::Element) -> Option<gst_webrtc::WebRTCDTLSTransport> {
+    let transceiver = bin.emit_by_name::<Option<WebRTCRTPTransceiver>>("get-transceiver", &[&0i32]);
+    transceiver?.sender()?.transport()
+}
+
 /// Where RTCP of the viewer comes in, decrypted.
 pub fn rtcp_pad(bin: &gst::Element) -> Option<gst::Pad> {
     rtpbin(bin)?.static_pad("recv_rtcp_sink_0")
