@@ -4,6 +4,14 @@
 //! `cargo bench --bench rtsp_media [-- VIEWERS...]` prints a table. The server is a process of its
 //! own, so that its figures in /proc are the server's alone; viewers are in a third process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench ends where something fails, and prints its table"
+)]
+
 #[path = "rtsp_media/server.rs"]
 mod server;
 

@@ -4,9 +4,11 @@
 //! therefore waits in the ring, where the cursor skips to a key frame once it lags too far; it
 //! never piles up in front of one viewer, and never touches another.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gst::prelude::*;
 use prometheus::{Histogram, IntCounter};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,6 +17,7 @@ use super::session::Session;
 use crate::clock::Timestamp;
 use crate::distributor::{Delivery, Subscriber};
 use crate::frame::Frame;
+use crate::guard::Probe;
 use crate::metrics::Metrics;
 
 /// Frames that may wait in an appsrc: one being taken, one next, one in reserve.
@@ -70,13 +73,40 @@ pub fn appsrc() -> gst_app::AppSrc {
 ///
 /// A pipeline that takes nothing for `stall_timeout` ends the feed.
 pub async fn run(
-    mut subscriber: Subscriber<Frame>,
+    subscriber: Subscriber<Frame>,
     appsrc: gst_app::AppSrc,
     session: Arc<Session>,
     metrics: &Metrics,
     stall_timeout: Duration,
 ) -> FeedEnd {
-    let room = Room::of(&appsrc);
+    hand_over(subscriber, appsrc, session, metrics, stall_timeout, None).await
+}
+
+/// Like [`run`], for a pipeline without a queue behind the appsrc: there, the appsrc comes back
+/// for more when the last packet of a frame was handed to the socket, so the stage `send` is
+/// measured at the cost of one look a frame.
+pub async fn run_to_socket(
+    subscriber: Subscriber<Frame>,
+    appsrc: gst_app::AppSrc,
+    session: Arc<Session>,
+    metrics: &Metrics,
+    stall_timeout: Duration,
+) -> FeedEnd {
+    let send = metrics.stage_seconds.with_label_values(&[&*session.rendition.camera, "send"]);
+    let sending = Arc::new(Sending::new(send));
+    let _probe = Sending::watch(&sending, &appsrc);
+    hand_over(subscriber, appsrc, session, metrics, stall_timeout, Some(sending)).await
+}
+
+async fn hand_over(
+    mut subscriber: Subscriber<Frame>,
+    appsrc: gst_app::AppSrc,
+    session: Arc<Session>,
+    metrics: &Metrics,
+    stall_timeout: Duration,
+    sending: Option<Arc<Sending>>,
+) -> FeedEnd {
+    let room = Room::of(&appsrc, sending.clone());
     let mut tally = Tally::new(&session, metrics);
     let ending = session.ending();
     tokio::pin!(ending);
@@ -96,6 +126,9 @@ pub async fn run(
             delivery = subscriber.next() => delivery,
         };
         let Some(delivery) = delivery else { return FeedEnd::Finished };
+        if let Some(sending) = &sending {
+            sending.pushing(&delivery.item);
+        }
         if let Err(error) = appsrc.push_buffer(buffer(&delivery)) {
             return FeedEnd::Refused(error);
         }
@@ -119,12 +152,16 @@ struct Room {
 }
 
 impl Room {
-    fn of(appsrc: &gst_app::AppSrc) -> Self {
+    fn of(appsrc: &gst_app::AppSrc, sending: Option<Arc<Sending>>) -> Self {
         let wanted = Arc::new(Notify::new());
         let notify = Arc::clone(&wanted);
-        let callbacks =
-            gst_app::AppSrcCallbacks::builder().need_data(move |_, _| notify.notify_one()).build();
-        appsrc.set_callbacks(callbacks);
+        let need_data = move |_: &gst_app::AppSrc, _| {
+            if let Some(sending) = &sending {
+                sending.sent(Timestamp::now());
+            }
+            notify.notify_one();
+        };
+        appsrc.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(need_data).build());
         Self { wanted }
     }
 
@@ -139,6 +176,71 @@ impl Room {
             let _ = tokio::time::timeout(LOOK_EVERY, self.wanted.notified()).await;
         }
         true
+    }
+}
+
+/// Times frames from the encoder to the socket.
+///
+/// The appsrc's thread carries a frame all the way down: when it takes the next one, or asks for
+/// one, the frame before has been sent.
+struct Sending {
+    send: Histogram,
+    since: Timestamp,
+    state: Mutex<Underway>,
+}
+
+#[derive(Default)]
+struct Underway {
+    /// Frames in the appsrc: when each was captured, which names it, and when encoded.
+    waiting: VecDeque<(Timestamp, Timestamp)>,
+    /// When the frame that is being sent was encoded.
+    current: Option<Timestamp>,
+}
+
+impl Sending {
+    fn new(send: Histogram) -> Self {
+        Self { send, since: Timestamp::now(), state: Mutex::default() }
+    }
+
+    /// Looks at the frames that leave `appsrc`.
+    fn watch(sending: &Arc<Self>, appsrc: &gst_app::AppSrc) -> Option<Probe> {
+        let sending = Arc::clone(sending);
+        Probe::add(&appsrc.static_pad("src")?, gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(captured) = info.buffer().and_then(|buffer| buffer.pts()) {
+                sending.sent(Timestamp::now());
+                sending.leaving(captured.into());
+            }
+            gst::PadProbeReturn::Ok
+        })
+    }
+
+    fn pushing(&self, frame: &Frame) {
+        let waiting = &mut self.lock().waiting;
+        // As many as may wait, and the one that is being taken.
+        if frame.encoded >= self.since && waiting.len() as u64 <= WAITING_FRAMES_MAX {
+            waiting.push_back((frame.captured, frame.encoded));
+        }
+    }
+
+    fn leaving(&self, captured: Timestamp) {
+        let state = &mut *self.lock();
+        while let Some((next, encoded)) = state.waiting.front().copied() {
+            if next > captured {
+                break;
+            }
+            state.waiting.pop_front();
+            state.current = (next == captured).then_some(encoded);
+        }
+    }
+
+    fn sent(&self, now: Timestamp) {
+        if let Some(encoded) = self.lock().current.take() {
+            self.send.observe(now.since(encoded).as_secs_f64());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Underway> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,13 +289,11 @@ impl<'a> Tally<'a> {
 
 #[cfg(test)]
 mod tests {
-    use gst::prelude::*;
-
     use super::*;
     use crate::catalog::Rendition;
     use crate::distributor::{self, Limits, Publisher};
     use crate::egress::session::{End, Registration, Registry, Transport};
-    use crate::guard::{Pipeline, Probe};
+    use crate::guard::Pipeline;
 
     const LIMITS: Limits =
         Limits { ring_frames: 16, subscribers_max: 4, lag_frames_max: 12, join_frames_max: 8 };
@@ -232,7 +332,9 @@ mod tests {
             let session = Arc::clone(self.registration.session());
             let subscriber = session.rendition.hub.subscribe().unwrap();
             let (appsrc, metrics) = (self.appsrc.clone(), Arc::clone(&self.metrics));
-            tokio::spawn(async move { run(subscriber, appsrc, session, &metrics, stall).await })
+            tokio::spawn(async move {
+                run_to_socket(subscriber, appsrc, session, &metrics, stall).await
+            })
         }
 
         fn publish(&mut self, key: bool) {
@@ -274,6 +376,8 @@ mod tests {
         let stages = bench.metrics.stage_seconds.with_label_values(&["cam", "distribute"]);
         // The first frame may be older than the feed's task; the second is not.
         assert!(stages.get_sample_count() >= 1);
+        let sent = bench.metrics.stage_seconds.with_label_values(&["cam", "send"]);
+        assert!(sent.get_sample_count() >= 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,11 +91,11 @@ impl Door {
         let listener = PollFd::new(&self.listener, PollFlags::IN);
         let mut fds: Vec<PollFd<'_>> = std::iter::once(listener).chain(refused).collect();
         let turn = Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK_EVERY.subsec_nanos()) };
-        if let Err(error) = poll(&mut fds, Some(&turn)) {
-            if error != rustix::io::Errno::INTR {
-                tracing::error!(%error, "the RTSP door cannot wait");
-                std::thread::sleep(LOOK_EVERY);
-            }
+        if let Err(error) = poll(&mut fds, Some(&turn))
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::error!(%error, "the RTSP door cannot wait");
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
