@@ -26,8 +26,9 @@ use crate::guard::{Signal, Stack};
 /// A viewer that takes nothing for this long is in arrears and is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bound on the time from PLAY to the first picture. gst-rtsp-server itself would wait 20 s.
-const FIRST_FRAME_TIMEOUT: Duration = Duration::from_millis(900);
+/// Bound on the time from PLAY to the first picture: longer than the GOP of a camera that cannot be
+/// asked for key frames, shorter than the patience of clients. gst-rtsp-server itself waits 20 s.
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(3);
 
 glib::wrapper! {
     /// One viewer's media.
