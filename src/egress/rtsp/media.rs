@@ -13,6 +13,7 @@ use gst_rtsp_server::{RTSPMedia, RTSPMediaStatus};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::batch;
 use super::connection::Connection;
 use super::server::Shared;
 use crate::catalog::{Format, Rendition};
@@ -21,7 +22,7 @@ use crate::distributor::Subscriber;
 use crate::egress::feed::{self, FeedEnd};
 use crate::egress::session::{End, Registration, Session, Transport};
 use crate::frame::Frame;
-use crate::guard::{Signal, Stack};
+use crate::guard::{Probe, Signal, Stack};
 
 /// A viewer that takes nothing for this long is in arrears and is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,11 +44,7 @@ impl Media {
         rendition: &Arc<Rendition>,
         connection: &Arc<Connection>,
     ) {
-        let source = self.element().downcast::<gst::Bin>().ok().and_then(|bin| bin.by_name("feed"));
-        let Some(source) = source.and_then(|source| source.downcast::<gst_app::AppSrc>().ok())
-        else {
-            return;
-        };
+        let Some((source, packets)) = ends(self.element()) else { return };
         if let Some(format) = rendition.format() {
             describe(&source, &format);
         }
@@ -56,6 +53,7 @@ impl Media {
             rendition: Arc::clone(rendition),
             connection: Arc::downgrade(connection),
             source,
+            packets,
         };
         // A media is configured once.
         let _ = self.imp().link.set(link);
@@ -107,11 +105,20 @@ struct Link {
     rendition: Arc<Rendition>,
     connection: Weak<Connection>,
     source: gst_app::AppSrc,
+    packets: gst::Pad,
+}
+
+/// Where a media's frames go in and where its packets come out.
+fn ends(element: gst::Element) -> Option<(gst_app::AppSrc, gst::Pad)> {
+    let bin = element.downcast::<gst::Bin>().ok()?;
+    let source = bin.by_name("feed")?.downcast::<gst_app::AppSrc>().ok()?;
+    Some((source, bin.by_name("pay0")?.static_pad("src")?))
 }
 
 struct Playing {
     registration: Registration,
     feed: Option<AbortHandle>,
+    batch: Option<Probe>,
 }
 
 mod imp {
@@ -236,8 +243,10 @@ mod imp {
                 let rendition = Arc::clone(&link.rendition);
                 let registry = &link.shared.registry;
                 let registration = registry.register(transport, rendition, connection.address());
-                Playing { registration, feed: None }
+                Playing { registration, feed: None, batch: None }
             });
+            // A new one each time: nothing of what was under way before a pause goes on after it.
+            playing.batch = batch::gather(&link.packets);
             let session = playing.registration.session();
             let started = started(&link.source);
             let task = supply(
