@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use gst_rtsp_server::RTSPMedia;
 use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::subclass::prelude::*;
-use gst_rtsp_server::{RTSPMedia, RTSPMediaStatus};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -60,19 +60,19 @@ impl Media {
         connection.adopt(self);
     }
 
-    /// Whether it was configured.
-    pub(super) fn has_begun(&self) -> bool {
-        self.imp().link.get().is_some()
-    }
-
     /// What it shows.
     pub(super) fn rendition(&self) -> Option<&Arc<Rendition>> {
         self.imp().link.get().map(|link| &link.rendition)
     }
 
-    /// What gst-rtsp-server has made of it. Unlike `status`, does not wait while it is prepared.
-    pub(super) fn status_now(&self) -> RTSPMediaStatus {
-        self.imp().status()
+    /// Whether its pipeline is gone, or about to go.
+    pub(super) fn is_torn_down(&self) -> bool {
+        self.imp().torn_down.load(Ordering::Acquire)
+    }
+
+    /// Whether it failed, so that gst-rtsp-server may not tear it down.
+    pub(super) fn has_failed(&self) -> bool {
+        self.imp().failed.load(Ordering::Acquire) && !self.is_torn_down()
     }
 
     /// Ends its session, if it has one, for this reason.
@@ -130,8 +130,8 @@ mod imp {
         playing: Mutex<Option<Playing>>,
         guards: Mutex<Stack>,
         over_udp: AtomicBool,
-        torn_down: AtomicBool,
-        failed: AtomicBool,
+        pub(super) torn_down: AtomicBool,
+        pub(super) failed: AtomicBool,
     }
 
     #[glib::object_subclass]
@@ -167,7 +167,10 @@ mod imp {
             let prerolled = self.parent_unsuspend();
             match &prerolled {
                 Ok(()) => self.note_playing(),
-                Err(_) => self.stop_feed(),
+                Err(_) => {
+                    self.failed.store(true, Ordering::Release);
+                    self.stop_feed();
+                }
             }
             prerolled
         }
@@ -197,16 +200,6 @@ mod imp {
 
         pub(super) fn keep(&self, guard: Signal) {
             self.guards.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
-        }
-
-        pub(super) fn status(&self) -> RTSPMediaStatus {
-            if self.torn_down.load(Ordering::Acquire) {
-                return RTSPMediaStatus::Unprepared;
-            }
-            match self.failed.load(Ordering::Acquire) {
-                true => RTSPMediaStatus::Error,
-                false => RTSPMediaStatus::Prepared,
-            }
         }
 
         /// Sends each packet when it comes. gst-rtsp-server makes the sink for TCP wait until a
