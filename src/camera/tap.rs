@@ -169,16 +169,16 @@ impl Tap {
             }
             return Outcome::Discarded;
         };
-        // Format first: who gets the frame may look at it.
+        // Everything told of the frame comes first: who gets it may look at it.
         if let Some(format) = format {
             self.rendition.set_format(format);
         }
-        let (key, captured) = (frame.key, frame.captured);
+        self.rendition.saw_frame(now);
+        self.frames_published.inc();
+        self.encode_seconds.observe(now.since(frame.captured).as_secs_f64());
+        let key = frame.key;
         state.publisher.publish(key, frame);
         drop(state);
-        self.frames_published.inc();
-        self.encode_seconds.observe(now.since(captured).as_secs_f64());
-        self.rendition.saw_frame(now);
         if key {
             self.keys.send_replace(Some(now));
         }
