@@ -12,13 +12,17 @@
 //!
 //! # Layers, imports only downwards
 //!
-//! `main → app → http → {camera, egress} → catalog → {distributor, admission, guard, metrics} →
-//! {config, frame, clock, error, shutdown}`
+//! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
+//! {distributor, admission, guard, metrics, log} →
+//! {config, elements, workarounds, frame, clock, error, shutdown}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
 //! gstreamer nor tokio nor a clock. `guard` is the only module that gives GStreamer resources back.
 //! `tests/tidy.rs` holds all of that.
+
+pub mod app;
+pub mod cli;
 
 pub mod camera;
 pub mod distributor;
@@ -33,5 +37,8 @@ pub mod config;
 pub mod elements;
 pub mod error;
 pub mod frame;
+pub mod log;
 pub mod metrics;
+pub mod probe;
 pub mod shutdown;
+pub mod workarounds;

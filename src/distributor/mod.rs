@@ -1,244 +1,164 @@
-//! STUB with the final API, to be replaced by the pinned-slot ring.
-#![allow(missing_docs, reason = "stub")]
-use std::collections::VecDeque;
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst},
-};
+//! ONE -> MANY: every frame of one publisher to any number of subscribers, each at its own pace.
+//!
+//! ```text
+//!             publish                    ring of slots                     try_next / next
+//!  Publisher ─────────▶ [ 9 ][10k][11 ][12 ][ 5k][ 6 ][ 7 ][ 8 ] ─────────▶ Subscriber
+//!      │                       newest_key ─┘    └─ oldest, next to go         │ cursor
+//!      └── wakes who waits ──▶ seats                                           │
+//!  camera ◀── key_frame_requested ──────── key_frames ◀── request ─────────────┘
+//! ```
+//!
+//! # What a subscriber gets
+//!
+//! It starts on a key frame and then gets frame after frame. One that falls behind is not waited
+//! for: it goes on at the newest key frame, or waits for the next one, which is requested. The
+//! rules and their limits stand in `cursor`. Always:
+//!
+//! - the first frame delivered is a key frame, and so is every one after a gap;
+//! - sequence numbers rise, and [`Delivery::skipped`] tells how many are missing in between;
+//! - what was delivered, what was skipped and what was not looked at yet add up to what was
+//!   published ([`Counts`]).
+//!
+//! # Who waits for whom
+//!
+//! **No thread ever waits for another in here, and a publish is bounded by the size of the ring.**
+//! There is no lock, no spinning, no allocation after [`channel`]. Not more than that is claimed:
+//! waking a task does what its executor does, and dropping a frame's last reference frees memory
+//! on the thread that drops it.
+//!
+//! A reader pins the slot it clones from. A publisher that comes round to a pinned slot (its
+//! reader was stopped in the middle of a clone for a whole round) leaves a hole and takes the
+//! next one. Positions count slots and have holes; sequence numbers count frames and have none.
+//! Each subscriber pins at most one slot, which is why the ring must be longer than there are
+//! subscribers.
+//!
+//! # Files
+//!
+//! `ring` (where frames are), `slot` (one of them; the only unsafe code), `cursor` (what to read
+//! next; no sharing in it), `seat` (who is woken), `publisher`, `subscriber`, `hub` (the three
+//! handles), `keyframe` (requests, and [`Coalescer`]), `sync` (std or loom).
+//!
+//! It knows nothing of GStreamer, of tokio or of clocks, which is what lets loom, proptest and the
+//! simulator run this very code.
 
-/// Why a key frame is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    Join,
-    Lag,
-    Viewer,
-    Operator,
-}
-impl Cause {
-    pub const ALL: [Self; 4] = [Self::Join, Self::Lag, Self::Viewer, Self::Operator];
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Lag => "lag",
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-        }
-    }
-}
+mod cursor;
+mod hub;
+mod keyframe;
+mod publisher;
+mod ring;
+mod seat;
+mod slot;
+mod subscriber;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use hub::Hub;
+pub use keyframe::{Cause, Coalescer, Decision};
+pub use publisher::Publisher;
+pub use seat::Full;
+pub use subscriber::{Counts, Delivery, Next, Subscriber};
+
+use keyframe::KeyFrames;
+use ring::Ring;
+use seat::Seats;
+use sync::Arc;
+
+/// Slots to spare: for one caller of [`Hub::newest_key`] at a time, and for the frame that is
+/// being written while the oldest one in use is read.
+pub const MARGIN_FRAMES: usize = 1;
+
+/// How much is kept, for how many, and how far one may fall behind. See [`channel`] for how they
+/// must fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Frames that are kept: the bound of the memory.
     pub ring_frames: usize,
+    /// Subscribers at a time.
     pub subscribers_max: usize,
+    /// A subscriber is given no frame that is older than this many frames.
     pub lag_frames_max: u64,
+    /// A subscriber starts on the retained key frame if it is at most this many frames old.
     pub join_frames_max: u64,
 }
+
+/// Limits that do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all seats are taken")]
-pub struct Full;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("limits do not fit")]
-pub struct LimitsError;
-#[derive(Clone, Debug)]
-pub struct Delivery<T> {
-    pub seq: u64,
-    pub key: bool,
-    pub item: T,
-    pub skipped: u64,
+pub enum LimitsError {
+    /// Every subscriber may pin a slot, and there must be more.
+    #[error(
+        "a ring of {ring_frames} frames is too short for {subscribers_max} subscribers; \
+         ring_frames must be at least {ring_frames_min}"
+    )]
+    Subscribers {
+        /// What was asked for.
+        ring_frames: usize,
+        /// What was asked for.
+        subscribers_max: usize,
+        /// What would do.
+        ring_frames_min: usize,
+    },
+    /// What a lagging subscriber may still read must be there.
+    #[error(
+        "a ring of {ring_frames} frames is too short for a lag of {lag_frames_max} frames; \
+         ring_frames must be at least lag_frames_max + {MARGIN_FRAMES}"
+    )]
+    Lag {
+        /// What was asked for.
+        ring_frames: usize,
+        /// What was asked for.
+        lag_frames_max: u64,
+    },
+    /// A key frame to start on must not count as lag.
+    #[error(
+        "join_frames_max ({join_frames_max}) must not be above lag_frames_max ({lag_frames_max})"
+    )]
+    Join {
+        /// What was asked for.
+        join_frames_max: u64,
+        /// What was asked for.
+        lag_frames_max: u64,
+    },
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counts {
-    pub published: u64,
-    pub delivered: u64,
-    pub skipped: u64,
-}
+
+/// What the handles share.
 #[derive(Debug)]
-pub enum Next<T> {
-    Frame(Delivery<T>),
-    Empty,
-    Closed,
-}
-
-struct Inner<T> {
+struct Shared<T> {
     limits: Limits,
-    q: Mutex<VecDeque<(u64, bool, T)>>,
-    seq: AtomicU64,
-    notify: tokio::sync::Notify,
-    keys: tokio::sync::Notify,
-    wanted: AtomicU32,
-    counts: [AtomicU64; 4],
-    seats: AtomicUsize,
-    closed: std::sync::atomic::AtomicBool,
-}
-pub struct Publisher<T>(Arc<Inner<T>>);
-pub struct Hub<T>(Arc<Inner<T>>);
-impl<T> Clone for Hub<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-impl<T> std::fmt::Debug for Hub<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hub")
-    }
-}
-impl<T> std::fmt::Debug for Publisher<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Publisher")
-    }
-}
-impl<T> std::fmt::Debug for Subscriber<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Subscriber")
-    }
-}
-pub struct Subscriber<T> {
-    inner: Arc<Inner<T>>,
-    next: u64,
-    start: u64,
-    synced: bool,
-    delivered: u64,
-    skipped: u64,
+    ring: Ring<T>,
+    seats: Seats,
+    key_frames: KeyFrames,
 }
 
+/// A distributor: the one who publishes, and where to subscribe.
+///
+/// # Errors
+/// Unless `ring_frames > subscribers_max + MARGIN_FRAMES`,
+/// `lag_frames_max + MARGIN_FRAMES <= ring_frames` and `join_frames_max <= lag_frames_max`.
 pub fn channel<T: Clone>(limits: Limits) -> Result<(Publisher<T>, Hub<T>), LimitsError> {
-    let i = Arc::new(Inner {
+    limits.check()?;
+    let shared = Arc::new(Shared {
         limits,
-        q: Mutex::default(),
-        seq: AtomicU64::new(0),
-        notify: Default::default(),
-        keys: Default::default(),
-        wanted: AtomicU32::new(0),
-        counts: Default::default(),
-        seats: AtomicUsize::new(0),
-        closed: Default::default(),
+        ring: Ring::new(limits.ring_frames),
+        seats: Seats::new(limits.subscribers_max),
+        key_frames: KeyFrames::new(),
     });
-    Ok((Publisher(i.clone()), Hub(i)))
+    Ok((Publisher::new(Arc::clone(&shared)), Hub::new(shared)))
 }
-impl<T: Clone> Publisher<T> {
-    /// Publishes the next item and returns its sequence number (from 1, no gaps). Never waits.
-    pub fn publish(&mut self, key: bool, item: T) -> u64 {
-        let mut q = self.0.q.lock().unwrap_or_else(|e| e.into_inner());
-        let seq = self.0.seq.load(SeqCst) + 1;
-        q.push_back((seq, key, item));
-        if q.len() > self.0.limits.ring_frames {
-            q.pop_front();
+
+impl Limits {
+    fn check(self) -> Result<(), LimitsError> {
+        let Self { ring_frames, subscribers_max, lag_frames_max, join_frames_max } = self;
+        let ring_frames_min = subscribers_max.saturating_add(MARGIN_FRAMES + 1);
+        if ring_frames < ring_frames_min {
+            return Err(LimitsError::Subscribers { ring_frames, subscribers_max, ring_frames_min });
         }
-        self.0.seq.store(seq, SeqCst);
-        drop(q);
-        self.0.notify.notify_waiters();
-        seq
-    }
-    pub fn published(&self) -> u64 {
-        self.0.seq.load(SeqCst)
-    }
-}
-impl<T> Drop for Publisher<T> {
-    fn drop(&mut self) {
-        self.0.closed.store(true, SeqCst);
-        self.0.notify.notify_waiters();
-    }
-}
-impl<T: Clone> Hub<T> {
-    /// A seat from which every frame from the next key frame on can be read.
-    pub fn subscribe(&self) -> Result<Subscriber<T>, Full> {
-        if self.0.seats.fetch_add(1, SeqCst) >= self.0.limits.subscribers_max {
-            self.0.seats.fetch_sub(1, SeqCst);
-            return Err(Full);
+        if lag_frames_max.saturating_add(MARGIN_FRAMES as u64) > ring_frames as u64 {
+            return Err(LimitsError::Lag { ring_frames, lag_frames_max });
         }
-        let seq = self.0.seq.load(SeqCst);
-        self.request_key_frame(Cause::Join);
-        Ok(Subscriber {
-            inner: self.0.clone(),
-            next: seq + 1,
-            start: seq,
-            synced: false,
-            delivered: 0,
-            skipped: 0,
-        })
-    }
-    /// Asks the camera for a key frame; never blocks, from any thread.
-    pub fn request_key_frame(&self, cause: Cause) {
-        self.0.counts[cause as usize].fetch_add(1, SeqCst);
-        self.0.wanted.fetch_or(1 << cause as u32, SeqCst);
-        self.0.keys.notify_one();
-    }
-    /// Resolves when somebody wants a key frame; one waiter (the camera) at a time.
-    pub async fn key_frame_requested(&self) {
-        loop {
-            if self.0.wanted.swap(0, SeqCst) != 0 {
-                return;
-            }
-            self.0.keys.notified().await;
+        if join_frames_max > lag_frames_max {
+            return Err(LimitsError::Join { join_frames_max, lag_frames_max });
         }
-    }
-    /// How many requests there were for this cause.
-    pub fn key_frame_requests(&self, cause: Cause) -> u64 {
-        self.0.counts[cause as usize].load(SeqCst)
-    }
-    /// The newest retained key frame.
-    pub fn newest_key(&self) -> Option<T> {
-        self.0
-            .q
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .iter()
-            .rev()
-            .find(|f| f.1)
-            .map(|f| f.2.clone())
-    }
-    pub fn published(&self) -> u64 {
-        self.0.seq.load(SeqCst)
-    }
-    pub fn subscribers(&self) -> usize {
-        self.0.seats.load(SeqCst)
-    }
-}
-impl<T: Clone> Subscriber<T> {
-    /// The next frame if there is one; never waits.
-    pub fn try_next(&mut self) -> Next<T> {
-        let q = self.inner.q.lock().unwrap_or_else(|e| e.into_inner());
-        let closed = self.inner.closed.load(SeqCst);
-        for (seq, key, item) in q.iter() {
-            if *seq < self.next {
-                continue;
-            }
-            if !self.synced && !*key {
-                continue;
-            }
-            let skipped = *seq - self.next;
-            self.synced = true;
-            self.skipped += skipped;
-            self.delivered += 1;
-            self.next = *seq + 1;
-            return Next::Frame(Delivery { seq: *seq, key: *key, item: item.clone(), skipped });
-        }
-        if closed { Next::Closed } else { Next::Empty }
-    }
-    /// The next frame; `None` when the publisher is gone and everything was read. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Delivery<T>> {
-        let inner = self.inner.clone();
-        loop {
-            let wake = inner.notify.notified();
-            tokio::pin!(wake);
-            wake.as_mut().enable();
-            match self.try_next() {
-                Next::Frame(d) => return Some(d),
-                Next::Closed => return None,
-                Next::Empty => {}
-            }
-            wake.await;
-        }
-    }
-    pub fn counts(&self) -> Counts {
-        Counts {
-            published: self.inner.seq.load(SeqCst) - self.start,
-            delivered: self.delivered,
-            skipped: self.skipped,
-        }
-    }
-}
-impl<T> Drop for Subscriber<T> {
-    fn drop(&mut self) {
-        self.inner.seats.fetch_sub(1, SeqCst);
+        Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! Request pads and probes.
 
 use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::prelude::*;
 
@@ -39,7 +41,11 @@ impl Drop for RequestPad {
                 _ => peer.unlink(&self.pad),
             };
         }
-        if let Some(element) = self.element.upgrade() {
+        // An element may have taken the pad off itself by now; giving it back twice is a critical.
+        let element = self.element.upgrade();
+        if let Some(element) =
+            element.filter(|element| self.pad.parent().as_ref() == Some(element.upcast_ref()))
+        {
             element.release_request_pad(&self.pad);
         }
     }
@@ -51,6 +57,8 @@ impl Drop for RequestPad {
 pub struct Probe {
     pad: glib::WeakRef<gst::Pad>,
     id: Option<gst::PadProbeId>,
+    /// Whether the probe has asked to be removed: its id means nothing any more.
+    removed: Arc<AtomicBool>,
     _count: Count,
 }
 
@@ -60,13 +68,25 @@ impl Probe {
     where
         F: Fn(&gst::Pad, &mut gst::PadProbeInfo) -> gst::PadProbeReturn + Send + Sync + 'static,
     {
-        let id = pad.add_probe(mask, probe)?;
-        Some(Self { pad: pad.downgrade(), id: Some(id), _count: Count::new(Kind::Probe) })
+        let removed = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&removed);
+        let id = pad.add_probe(mask, move |pad, info| {
+            let result = probe(pad, info);
+            if result == gst::PadProbeReturn::Remove {
+                noted.store(true, Ordering::Release);
+            }
+            result
+        })?;
+        Some(Self { pad: pad.downgrade(), id: Some(id), removed, _count: Count::new(Kind::Probe) })
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
+        // Removing one that is gone is a warning of GStreamer's.
+        if self.removed.load(Ordering::Acquire) {
+            return;
+        }
         if let (Some(pad), Some(id)) = (self.pad.upgrade(), self.id.take()) {
             pad.remove_probe(id);
         }

@@ -23,7 +23,8 @@ pub struct Pipeline {
 pub struct StartError {
     /// Name of the pipeline.
     pub name: String,
-    /// What the element that refused said, or that none said anything.
+    /// What the element that refused said, or that none said anything. Where a
+    /// [`super::BusWatch`] is on the pipeline, its handler got that instead.
     pub reason: String,
 }
 
@@ -60,13 +61,13 @@ impl Pipeline {
         }
     }
 
-    /// The first error on the bus: why a state change was refused.
+    /// The first error on the bus: which element refused a state change, and why. Without the
+    /// debug text, in which the password of an address may stand.
     fn first_error(&self) -> Option<String> {
         let message = self.pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
-        match message.view() {
-            gst::MessageView::Error(error) => Some(error.error().to_string()),
-            _ => None,
-        }
+        let gst::MessageView::Error(error) = message.view() else { return None };
+        let element = message.src().map_or_else(|| "?".into(), |source| source.name());
+        Some(format!("{element}: {}", error.error()))
     }
 }
 

@@ -23,12 +23,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::admission::Admission;
 use crate::catalog::{Camera, Catalog, Rendition};
 use crate::clock::Timestamp;
 use crate::egress::session::Registry;
+use crate::egress::webrtc::servers::IceServer;
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 
@@ -58,19 +57,6 @@ pub struct Http {
     pub workarounds: Vec<String>,
     /// When the program started.
     pub started: Timestamp,
-}
-
-/// A STUN or TURN server in the form that `RTCPeerConnection` takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct IceServer {
-    /// `stun:host:port`, `turn:host:port?transport=udp`, …
-    pub urls: String,
-    /// The user name; TURN only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// The password; TURN only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential: Option<String>,
 }
 
 /// Everything a handler can reach.

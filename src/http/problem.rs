@@ -142,12 +142,16 @@ impl Problem {
             Refusal::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Sessions { .. } | Refusal::Address { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
+        let limit = match refusal {
+            Refusal::Sessions { kind, .. } => format!("{}_sessions_max", kind.as_str()),
+            Refusal::Address { .. } | Refusal::Rate { .. } => refusal.as_str().to_owned(),
+        };
         Self::new(
             status,
             "limit-reached",
             "A limit is reached",
             refusal.to_string(),
-            format!("try again later, or raise limits.{}", refusal.as_str()),
+            format!("try again later, or raise limits.{limit}"),
         )
         .retry_after(refusal.retry_after())
     }

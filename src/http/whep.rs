@@ -17,11 +17,12 @@ use serde::Deserialize;
 use super::problem::Problem;
 use super::sdp::{Fragment, OfferFacts};
 use super::signalling::{CandidateError, OpenError, Opened, Viewer};
-use super::{IceServer, Shared, gate};
+use super::{Shared, gate};
 use crate::admission::{Kind, Permit};
 use crate::catalog::Rendition;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Registry, Session, Transport};
+use crate::egress::webrtc::servers::IceServer;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -283,7 +284,7 @@ fn text(body: &[u8]) -> Result<String, Problem> {
 /// One `Link` for each server, in the form of RFC 9725, section 4.6.
 fn link_ice_servers(headers: &mut HeaderMap, servers: &[IceServer]) {
     for server in servers {
-        let mut link = format!("<{}>; rel=\"ice-server\"", server.urls);
+        let mut link = format!("<{}>; rel=\"ice-server\"", server.url);
         if let (Some(username), Some(credential)) = (&server.username, &server.credential) {
             let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
             link += &format!(

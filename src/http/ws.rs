@@ -13,9 +13,10 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -183,7 +184,7 @@ impl Conversation {
         &mut self,
         socket: &mut WebSocket,
         message: Result<Message, axum::Error>,
-        candidates: &mut Option<mpsc::Receiver<Candidate>>,
+        candidates: &mut Option<BoxStream<'static, Candidate>>,
     ) -> Result<(), Farewell> {
         self.count()?;
         let text = match message {
@@ -212,7 +213,7 @@ impl Conversation {
     async fn offer(
         &mut self,
         offer: String,
-        candidates: &mut Option<mpsc::Receiver<Candidate>>,
+        candidates: &mut Option<BoxStream<'static, Candidate>>,
     ) -> Result<Option<Value>, Farewell> {
         if self.session.is_some() {
             return Ok(Some(error(&second_offer())));
@@ -314,6 +315,9 @@ impl Farewell {
     fn session_ended(session: &Option<(Arc<Session>, OfferFacts)>) -> Self {
         let reason = session.as_ref().and_then(|(session, _)| session.end_reason());
         let reason = reason.unwrap_or(End::Failed);
+        if reason == End::Shutdown {
+            return Self::stopping();
+        }
         let problem = Problem::new(
             StatusCode::GONE,
             "session-ended",
@@ -336,9 +340,9 @@ impl From<Problem> for Farewell {
 }
 
 /// The next of our candidates; never where none will come any more.
-async fn next(candidates: &mut Option<mpsc::Receiver<Candidate>>) -> Option<Candidate> {
-    let Some(receiver) = candidates else { return std::future::pending().await };
-    let candidate = receiver.recv().await;
+async fn next(candidates: &mut Option<BoxStream<'static, Candidate>>) -> Option<Candidate> {
+    let Some(stream) = candidates else { return std::future::pending().await };
+    let candidate = stream.next().await;
     if candidate.is_none() {
         *candidates = None;
     }

@@ -1,9 +1,11 @@
-//! RTSP as others speak it: ffmpeg, GStreamer, retina and VLC.
+//! RTSP as others speak it: ffmpeg, GStreamer and retina.
+//!
+//! Not VLC: Debian builds it without live555 (3.0.24: `--disable-live555`), its RTSP client.
 
 use std::time::Duration;
 
 use lensline_clients::{
-    Finished, Lensline, Look, Recorder, RecorderTransport, RtspReceiver, nobody, quantile, run,
+    Finished, Lensline, Look, Recorder, RecorderTransport, RtspReceiver, quantile, run,
 };
 use serde_json::Value;
 use tokio::process::Command;
@@ -96,19 +98,4 @@ async fn retina_records_from_a_key_frame_on_and_finds_the_same_sdp_again() {
         seen.push(lines.collect::<Vec<_>>().join("\n"));
     }
     assert_eq!(seen[0], seen[2], "the SDP is the same across reconnects");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vlc_shows_pictures() {
-    let _machine = alone().await;
-    let server = start("").await;
-    let mut command = nobody("cvlc");
-    command.args(["--intf", "dummy", "--no-audio", "--vout", "dummy", "--no-plugins-cache"]);
-    command.args(["--rtsp-tcp", "--run-time", "6", "-vv", &server.rtsp[0], "vlc://quit"]);
-    let Finished { stderr, .. } = run(&mut command, PLAYER).await;
-    let shown = stderr.contains("Received first picture");
-    let late = stderr.lines().filter(|line| line.contains("picture is too late")).count();
-    println!("VLC complained {late} times about a late picture");
-    assert!(shown, "VLC shows a picture:\n{stderr}");
-    server.sessions_are(0, SOON).await;
 }

@@ -123,6 +123,7 @@ export function figures(video, clock, measure) {
     receiver = nextReceiver;
     before = null;
     stampMisses = 0;
+    lastFrameAt = 0;
     recent.length = 0;
     Object.assign(latest, empty(), { frames: latest.frames });
   }
@@ -143,9 +144,17 @@ function empty() {
 
 /** From `captured` to received and to shown; null where the clocks plainly do not agree. */
 function latency(captured, frame) {
-  const shown = frame.expectedDisplayTime - captured;
+  const shown = shownAt(frame) - captured;
   const received = frame.receiveTime ? frame.receiveTime - captured : undefined;
   return Math.abs(shown) < LATENCY_MS_MAX ? { shown, received } : null;
+}
+
+/**
+ * When the frame is expected on the screen. Chromium may name a refresh that had begun before the
+ * frame was handed to the compositor; a frame is never shown before that.
+ */
+function shownAt(frame) {
+  return Math.max(frame.expectedDisplayTime, frame.presentationTime);
 }
 
 function sample(stamp, offset, frame, found) {
@@ -156,7 +165,8 @@ function sample(stamp, offset, frame, found) {
     receivedMs: found.received ?? null,
     shownMs: found.shown,
     receivedUnixMs: unix(frame.receiveTime),
-    shownUnixMs: unix(frame.expectedDisplayTime),
+    shownUnixMs: unix(shownAt(frame)),
+    expectedDisplayUnixMs: unix(frame.expectedDisplayTime),
     presentedUnixMs: unix(frame.presentationTime),
     decodeMs: frame.processingDuration === undefined ? null : frame.processingDuration * 1000,
     presentedFrames: frame.presentedFrames,

@@ -1,7 +1,7 @@
 // The latency of the last minute as two lines: on screen, and received.
 
 const SPAN_MS = 60_000;
-const STEPS_MS = [20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+const STEPS_MS = [20, 40, 60, 100, 160, 200, 300, 500, 1000, 2000, 5000, 10_000];
 
 /** A graph on `canvas`; `add` takes a point, `draw` shows what there is. */
 export function latencyGraph(canvas) {

@@ -116,7 +116,10 @@ function attemptSession({ video, camera, rendition, iceServers }, handlers, fail
     hurry(receiver);
     handlers.onReceiver(receiver);
     video.srcObject = streams[0] ?? new MediaStream([track]);
-    video.play().catch(() => handlers.onState({ state: "blocked", title: "Ready to play", detail: "" }));
+    video.play().catch((error) => {
+      // Other errors tell that the next connection has taken the element over already.
+      if (error.name === "NotAllowedError" && !over) handlers.onState({ state: "blocked", title: "Ready to play", detail: "" });
+    });
   };
   connection.onicecandidate = ({ candidate }) => say("ice-candidate", candidate?.toJSON() ?? null);
   connection.onconnectionstatechange = () => {
@@ -170,6 +173,7 @@ function attemptSession({ video, camera, rendition, iceServers }, handlers, fail
     const flowing = connected && age !== null && age < STALLED_MS && !video.paused;
     if (now - heard > SILENCE_MS) return fail({ kind: "silence" });
     if (flowing) return flow();
+    if (connected && video.srcObject && video.paused) return; // waits for the viewer to press play
     if (!session.live && now - started > CONNECT_TIMEOUT_MS) return fail({ kind: "no-picture" });
     if (session.live && age >= STALLED_MS) stall(now);
   }
@@ -189,7 +193,7 @@ function attemptSession({ video, camera, rendition, iceServers }, handlers, fail
     if (over || stalledSince === null) return;
     if (said.away) {
       stalledSince = performance.now(); // from its return on, the picture has its time anew
-      handlers.onState({ state: "stalled", title: "Camera lost", detail: said.away });
+      handlers.onState({ state: "stalled", title: "Camera lost", detail: sentence(said.away) });
     } else if (said.unreachable) {
       handlers.onState({ state: "stalled", title: "Server unreachable", detail: "No answer from the server." });
     } else {
@@ -216,13 +220,12 @@ async function judge(problem, camera) {
   if (kind === "limit-reached" || kind === "busy" || kind === "too-many-messages") {
     return { verdict: "wait", title: "No place free", detail: sentence(problem.detail), leastMs };
   }
-  if (kind === "camera-away") return { verdict: "wait", title: "Camera lost", detail: sentence(problem.detail), leastMs };
   if (kind === "stopping") return { verdict: "wait", title: "Server is restarting", detail: "It was asked to stop.", leastMs };
   const said = await askCamera(camera);
   if (said.unreachable) return { verdict: "wait", title: "Server unreachable", detail: "No answer from the server. Is it running, and is the network up?" };
   if (said.unknown) return { verdict: "wait", title: "No such camera", detail: `The server has no camera “${camera}”.`, leastMs: 5000 };
   if (said.refused) return { verdict: "wait", title: "Not let in", detail: sentence(said.refused), leastMs: 2000 };
-  if (said.away) return { verdict: "wait", title: "Camera lost", detail: sentence(said.away) };
+  if (said.away) return { verdict: "wait", title: "Camera lost", detail: sentence(said.away), leastMs };
   if (kind === "no-picture" || kind === "path-lost") {
     return { verdict: "wait", title: "No picture came through", detail: "The server answers, but its media does not reach this browser. A firewall may block UDP." };
   }

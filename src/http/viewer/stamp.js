@@ -17,12 +17,17 @@ export function stampReader() {
 
   /** The stamp in what `video` shows now as `{unixMs, frame}`, or null where there is none. */
   return function read(video) {
-    const width = video.videoWidth;
-    if (!context || width < SQUARES_PER_WIDTH) return null;
-    const side = width / SQUARES_PER_WIDTH;
+    const side = video.videoWidth / SQUARES_PER_WIDTH;
+    if (!context || side < 1) return null;
+    // A picture that was scaled has squares of a fractional side, one that was made at this
+    // size has them rounded down.
+    return readAt(video, side) ?? (Number.isInteger(side) ? null : readAt(video, Math.floor(side)));
+  };
+
+  function readAt(video, side) {
     context.drawImage(video, 0, 0, side * COLUMNS, side * ROWS, 0, 0, canvas.width, canvas.height);
     return decode(context.getImageData(0, 0, canvas.width, canvas.height).data);
-  };
+  }
 }
 
 /** The stamp in the pixels (RGBA) of the strip, or null where the two rows contradict. */

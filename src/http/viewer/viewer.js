@@ -7,8 +7,10 @@
 //              lastFrameAgeMs, clockOffsetMs (server's Unix time less performance.now()),
 //              clockTripMs.
 //   samples()  with ?measure=1, the last 2,000 frames: frame (modulo 65536) and unixMs as stamped
-//              into the pixels; receivedMs and shownMs after that; receivedUnixMs, shownUnixMs and
-//              presentedUnixMs by the server's clock; decodeMs, presentedFrames, rtpTimestamp.
+//              into the pixels; receivedMs and shownMs, from then to received and to shown;
+//              receivedUnixMs, presentedUnixMs (handed to the compositor),
+//              expectedDisplayUnixMs and shownUnixMs (the later of those two) by the server's
+//              clock; decodeMs, presentedFrames, rtpTimestamp, width, height.
 //   clear()    forgets the samples.
 
 import { figures as measureFigures } from "./figures.js";

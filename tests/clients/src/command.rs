@@ -38,17 +38,6 @@ pub async fn run(command: &mut Command, bound: Duration) -> Finished {
     }
 }
 
-/// `program`, run as nobody where we are root: VLC refuses to run as root.
-pub fn nobody(program: &str) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", program]);
-    command.env("HOME", "/tmp");
-    command
-}
-
 /// A running program that prints one JSON object a line. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Lines {

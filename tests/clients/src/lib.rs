@@ -16,7 +16,7 @@ mod stats;
 mod whep;
 
 pub use chromium::Chromium;
-pub use command::{Finished, Lines, aiortc, nobody, run};
+pub use command::{Finished, Lines, aiortc, run};
 pub use frames::{Look, Stamp, Tally, Watch};
 pub use metrics::Exposition;
 pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage};

@@ -1,0 +1,177 @@
+//! The command line: what can be asked for, and everything that is answered without streaming.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, LogFormat, Overrides};
+use crate::error::Error;
+use crate::probe;
+
+/// One camera, one encode, every viewer, now: streams cameras to browsers over WebRTC and to
+/// recorders over RTSP.
+#[derive(Debug, Parser)]
+#[command(name = "lensline", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stream until SIGINT or SIGTERM.
+    Run(Run),
+    /// Say everything that is wrong with the configuration.
+    Check {
+        /// The configuration file [default: /etc/lensline/config.toml, if there is one].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// List cameras, encoders, GStreamer's version, active workarounds, and what `run` would
+    /// choose.
+    Probe {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the complete default configuration, commented.
+    Config,
+}
+
+/// `lensline run`
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// The configuration file [default: /etc/lensline/config.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Put the simulated camera in the place of every camera.
+    #[arg(long)]
+    pub simulate: bool,
+    /// Where to serve pages, WHEP and the API.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where to serve RTSP.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub rtsp_listen: Option<SocketAddr>,
+    /// How to write the log.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Run {
+    /// The configuration to run with: file, environment and these arguments.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn config(&self) -> Result<Config, Error> {
+        let overrides = Overrides {
+            simulate: self.simulate,
+            listen: self.listen,
+            rtsp_listen: self.rtsp_listen,
+            log_format: self.log_format,
+        };
+        let loaded = config::load(self.config.as_deref(), std::env::vars_os(), &overrides)?;
+        Ok(loaded.config)
+    }
+}
+
+/// Makes sure that there is a camera: the first that is found where none is configured.
+/// GStreamer must have been initialised.
+///
+/// # Errors
+/// [`Error::NoCamera`], which says what to do.
+pub fn with_camera(mut config: Config) -> Result<Config, Error> {
+    if config.camera.is_empty() {
+        let camera = probe::first_camera().ok_or_else(|| {
+            Error::NoCamera(
+                "no camera is configured and none was found; see what `lensline probe` lists, or \
+                 run `lensline run --simulate` for a simulated one"
+                    .into(),
+            )
+        })?;
+        config.camera.push(camera);
+    }
+    Ok(config)
+}
+
+/// `lensline check`
+///
+/// # Errors
+/// Everything that is wrong with the configuration.
+pub fn check(path: Option<&Path>) -> Result<(), Error> {
+    let loaded = config::load(path, std::env::vars_os(), &Overrides::default())?;
+    let mut said = match &loaded.file {
+        Some(file) => format!("{file} is right"),
+        None => format!("there is no {}; the defaults are taken", config::DEFAULT_PATH),
+    };
+    if !loaded.variables.is_empty() {
+        said += &format!(", with {} from the environment", loaded.variables.join(", "));
+    }
+    said += match loaded.config.camera.len() {
+        0 => ": no camera, so `lensline run` takes the first that it finds".into(),
+        1 => ": 1 camera".into(),
+        count => format!(": {count} cameras"),
+    }
+    .as_str();
+    print(&said)
+}
+
+/// `lensline probe`. GStreamer must have been initialised.
+///
+/// # Errors
+/// Where the answer cannot be written.
+pub fn probe(json: bool) -> Result<(), Error> {
+    let report = probe::report();
+    match json {
+        false => print(&report.to_string()),
+        true => {
+            let text = serde_json::to_string_pretty(&report)
+                .map_err(|error| Error::Internal(format!("the report is no JSON: {error}")))?;
+            print(&text)
+        }
+    }
+}
+
+/// `lensline config`
+///
+/// # Errors
+/// Where the answer cannot be written.
+pub fn example() -> Result<(), Error> {
+    print(config::EXAMPLE.trim_end())
+}
+
+/// Writes an answer to stdout. A reader who went away early, as `head` does, is no error.
+fn print(text: &str) -> Result<(), Error> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Internal(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_the_contract_are_understood() {
+        let line = "lensline run --config a.toml --simulate --listen 127.0.0.1:1 \
+                    --rtsp-listen [::1]:2 --log-format json";
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Run(run) = arguments.command else { panic!("{arguments:?}") };
+        assert_eq!(run.config, Some("a.toml".into()));
+        assert!(run.simulate);
+        assert_eq!(run.listen.unwrap().port(), 1);
+        assert_eq!(run.rtsp_listen.unwrap().port(), 2);
+        assert_eq!(run.log_format, Some(LogFormat::Json));
+        for line in ["check", "check --config x", "probe", "probe --json", "config"] {
+            let words = ["lensline"].into_iter().chain(line.split(' '));
+            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One TCP connection: its place at the door, and the way to end it.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gst_rtsp_server::prelude::*;
+
+use super::idle::Activity;
+use super::media::Media;
+use crate::admission::Permit;
+use crate::clock::Timestamp;
+use crate::egress::session::Session;
+
+/// Medias that a connection may have at a time: one it plays, and one it was described since.
+const MEDIAS_MAX: usize = 2;
+
+/// What is known of one connection. Lives as long as gst-rtsp-server's client for it; its place
+/// at the door is given back with it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    address: SocketAddr,
+    socket: TcpStream,
+    opened: Timestamp,
+    /// When it last asked for something, in nanoseconds of the one clock; 0 never.
+    asked: AtomicU64,
+    /// When it was shut down from this side, in nanoseconds of the one clock; 0 not yet.
+    closing: AtomicU64,
+    state: Mutex<State>,
+    _permit: Permit,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    playing: bool,
+    medias: Vec<glib::WeakRef<Media>>,
+}
+
+impl Connection {
+    /// Notes a connection that was let in.
+    ///
+    /// # Errors
+    /// Where the socket cannot be cloned: no file descriptor is left.
+    pub(super) fn new(
+        socket: &TcpStream,
+        address: SocketAddr,
+        permit: Permit,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            address,
+            socket: socket.try_clone()?,
+            opened: Timestamp::now(),
+            asked: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
+            state: Mutex::default(),
+            _permit: permit,
+        })
+    }
+
+    /// Where the viewer is.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Notes that it asked for something.
+    pub(super) fn touch(&self) {
+        self.asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    /// What the rule of [`super::idle`] looks at.
+    pub(super) fn activity(&self) -> Activity {
+        let asked = self.asked.load(Ordering::Relaxed);
+        Activity {
+            opened: self.opened,
+            asked: (asked > 0).then(|| Timestamp::from_nanos(asked)),
+            playing: self.state().playing,
+        }
+    }
+
+    /// Notes the session that plays over it, or that it pauses.
+    pub(super) fn plays(&self, session: Option<&Arc<Session>>) {
+        self.touch();
+        let mut state = self.state();
+        state.playing = session.is_some();
+        if let Some(session) = session {
+            state.session = Some(Arc::clone(session));
+        }
+    }
+
+    /// Its session, if it ever played.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.state().session.clone()
+    }
+
+    /// Notes a media that was built for it.
+    pub(super) fn adopt(&self, media: &Media) {
+        let mut state = self.state();
+        state.medias.retain(|media| media.upgrade().is_some());
+        state.medias.push(media.downgrade());
+    }
+
+    /// Whether it has all the medias it may have.
+    pub(super) fn is_full(&self) -> bool {
+        self.medias().len() >= MEDIAS_MAX
+    }
+
+    /// The medias that were built for it and are not torn down yet.
+    pub(super) fn medias(&self) -> Vec<Media> {
+        let live =
+            self.state().medias.iter().filter_map(glib::WeakRef::upgrade).collect::<Vec<_>>();
+        let gone = gst_rtsp_server::RTSPMediaStatus::Unprepared;
+        live.into_iter().filter(|media| media.has_begun() && media.status_now() != gone).collect()
+    }
+
+    /// Ends it. gst-rtsp-server sees the end of the stream on its own thread, and tears down
+    /// there as it does for a viewer that left.
+    pub(super) fn shut_down(&self) {
+        let now = Timestamp::now().as_nanos();
+        let first = self.closing.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() {
+            // An error means that the other side has shut it down before.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// For how long it has been shut down and is still there.
+    pub(super) fn closing_for(&self, now: Timestamp) -> Option<Duration> {
+        let closing = self.closing.load(Ordering::Relaxed);
+        (closing > 0).then(|| now.since(Timestamp::from_nanos(closing)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,241 @@
+//! The thread at the door: lets viewers in, refuses them properly, and ends what must end.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use gst_rtsp_server::prelude::*;
+use gst_rtsp_server::{RTSPFilterResult, RTSPSessionPool};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::connection::Connection;
+use super::media::Media;
+use super::refusal::Refusal;
+use super::server::{Server, Shared};
+use crate::admission::{Admission, Kind};
+use crate::clock::Timestamp;
+use crate::egress::session::{End, Transport};
+use crate::guard::Cleanup;
+use crate::shutdown::Stopping;
+
+/// How often connections are looked at; also the longest an end that was asked for waits.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often sessions that nobody kept alive are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(2);
+
+/// Connections accepted in one turn, so that the rest of the work is not starved by a flood.
+const ACCEPTS_PER_TURN: usize = 32;
+
+/// Connections being refused at a time; more are closed without a word.
+const REFUSALS_MAX: usize = 64;
+
+/// What the kernel may hold of a viewer's stream: about a second of 2.5 Mbit/s. Without a bound it
+/// grows to megabytes of old pictures. The kernel counts twice what is asked for.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+
+/// What of that may not even be on its way yet. A socket with more is full, the pipeline waits, and
+/// what the viewer does not take stays in the ring, where the feed skips over it.
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
+
+/// A peer that acknowledges nothing for this long is gone.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+
+/// Bound on the time from the word to stop until every connection is gone.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection that was shut down and is still there after this counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// What the thread at the door works with.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    pub(super) server: Server,
+    pub(super) pool: RTSPSessionPool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) admission: Admission,
+    pub(super) connections: Vec<Entry>,
+    pub(super) refusals: Vec<Refusal>,
+}
+
+/// A connection that was let in, and whether it was reported as stuck.
+pub(super) struct Entry {
+    connection: Weak<Connection>,
+    stuck: bool,
+}
+
+impl Door {
+    /// Works until it is told to stop, then ends every connection, with a bound.
+    pub(super) fn keep(mut self, stopping: &Stopping) {
+        let mut expired = Instant::now();
+        while !stopping.is_stopping() {
+            self.wait();
+            self.accept();
+            self.refusals.retain_mut(Refusal::proceed);
+            self.sweep(Timestamp::now());
+            if expired.elapsed() > EXPIRE_EVERY {
+                expired = Instant::now();
+                self.expire();
+            }
+        }
+        self.stop();
+    }
+
+    /// Waits until somebody is at the door, or a turn is over.
+    fn wait(&self) {
+        let refused =
+            self.refusals.iter().map(|refusal| PollFd::new(refusal.stream(), PollFlags::IN));
+        let listener = PollFd::new(&self.listener, PollFlags::IN);
+        let mut fds: Vec<PollFd<'_>> = std::iter::once(listener).chain(refused).collect();
+        let turn = Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK_EVERY.subsec_nanos()) };
+        if let Err(error) = poll(&mut fds, Some(&turn))
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::error!(%error, "the RTSP door cannot wait");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, address)) => self.receive(stream, address),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // The peer gave up in between, or no descriptor is left: the next turn tells.
+                    tracing::warn!(%error, "an RTSP connection was not accepted");
+                    std::thread::sleep(LOOK_EVERY);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, stream: TcpStream, address: SocketAddr) {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let now = Duration::from_nanos(Timestamp::now().as_nanos());
+        let permit = match self.admission.admit(Kind::Rtsp, address.ip(), now) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let labels = ["rtsp", refusal.as_str()];
+                self.shared.metrics.sessions_refused.with_label_values(&labels).inc();
+                tracing::info!(%address, %refusal, "RTSP connection refused");
+                if self.refusals.len() < REFUSALS_MAX && stream.set_nonblocking(true).is_ok() {
+                    self.refusals.push(Refusal::new(stream, refusal.retry_after()));
+                }
+                return;
+            }
+        };
+        let entered = configure(&stream)
+            .and_then(|()| Connection::new(&stream, address, permit))
+            .map_err(|error| error.to_string())
+            .and_then(|connection| self.enter(stream, Arc::new(connection)));
+        if let Err(error) = entered {
+            tracing::warn!(%address, error, "RTSP connection dropped");
+        }
+    }
+
+    /// Hands the socket over to gst-rtsp-server.
+    fn enter(&mut self, stream: TcpStream, connection: Arc<Connection>) -> Result<(), String> {
+        let address = connection.address();
+        let weak = Arc::downgrade(&connection);
+        let socket =
+            gio::Socket::from_fd(OwnedFd::from(stream)).map_err(|error| error.to_string())?;
+        self.server.expect(connection);
+        let entered = self.server.transfer_connection(
+            socket,
+            &address.ip().to_string(),
+            i32::from(address.port()),
+            None,
+        );
+        entered.map_err(|error| error.to_string())?;
+        self.connections.push(Entry { connection: weak, stuck: false });
+        Ok(())
+    }
+
+    /// Ends connections whose session was asked to end, and those that are idle.
+    fn sweep(&mut self, now: Timestamp) {
+        let metrics = &self.shared.metrics;
+        self.connections.retain_mut(|entry| {
+            let Some(connection) = entry.connection.upgrade() else { return false };
+            let address = connection.address();
+            if let Some(closing) = connection.closing_for(now) {
+                if closing > STUCK_AFTER && !entry.stuck {
+                    entry.stuck = true;
+                    metrics.teardowns_stuck.inc();
+                    tracing::error!(%address, "RTSP connection does not end");
+                }
+            } else if connection.session().is_some_and(|session| session.end_reason().is_some()) {
+                connection.shut_down();
+            } else if connection.activity().is_idle(now) {
+                tracing::info!(%address, "RTSP connection is idle and is closed");
+                if let Some(session) = connection.session() {
+                    session.end(End::Idle);
+                }
+                connection.shut_down();
+            }
+            true
+        });
+    }
+
+    /// Ends sessions that nobody kept alive: UDP viewers that have gone without a word.
+    fn expire(&self) {
+        let now = glib::monotonic_time();
+        let mut any = false;
+        self.pool.filter(Some(&mut |_, session| {
+            if session.is_expired_usec(now) {
+                any = true;
+                let medias = session.filter(None).into_iter().filter_map(|media| media.media());
+                for media in medias.filter_map(|media| media.downcast::<Media>().ok()) {
+                    media.end(End::Vanished);
+                }
+            }
+            RTSPFilterResult::Keep
+        }));
+        if any {
+            // Takes the sessions' pipelines down, which may block.
+            let pool = self.pool.clone();
+            let cleanup = Cleanup::new(move || {
+                pool.cleanup();
+            });
+            self.shared.teardowns.take("expired RTSP sessions", cleanup);
+        }
+    }
+
+    fn stop(mut self) {
+        for session in self.shared.registry.list() {
+            if matches!(session.transport, Transport::RtspTcp | Transport::RtspUdp) {
+                session.end(End::Shutdown);
+            }
+        }
+        for connection in self.connections.iter().filter_map(|entry| entry.connection.upgrade()) {
+            connection.shut_down();
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !self.connections.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            self.connections.retain(|entry| entry.connection.strong_count() > 0);
+        }
+        if !self.connections.is_empty() {
+            tracing::error!(connections = self.connections.len(), "RTSP connections did not end");
+        }
+    }
+}
+
+/// Bounds what the kernel does for a viewer.
+fn configure(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(20))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,46 @@
+//! RTSP: recorders and players, by way of gst-rtsp-server.
+//!
+//! ```text
+//! door ── admission ── Client ── OPTIONS, DESCRIBE, SETUP, PLAY …      (gst-rtsp-server's threads)
+//!   │ sweep                └─ Factory ─ Media: appsrc ─ rtph264pay ─ rtpbin ─ sink   (one a viewer)
+//!   └ idle, ending, expired                    ▲
+//!                                   Subscriber ┘ feed, from PLAY to PAUSE or the end
+//! ```
+//!
+//! - [`server`]: what the rest of the program sees: bind, stop.
+//! - [`door`]: a thread that accepts, refuses with `503`, and ends what is idle or was asked to end.
+//! - [`connection`]: what is known of one TCP connection; holds its place in `admission`.
+//! - [`client`]: answers requests: `404`, `503`, the stable SDP.
+//! - [`factory`], [`media`]: one pipeline per viewer, and its life.
+//!
+//! # One media per viewer
+//!
+//! gst-rtsp-server can share one media among all viewers of an address. It is not used: in a
+//! shared media a viewer joins in mid-GOP, one that does not read is dropped after ten seconds by a
+//! constant in the library, and a quick reconnect can meet the media while it is being torn down
+//! (1.24, commit 55c961a4dc). What one media per viewer costs more is measured by
+//! `cargo bench --bench rtsp_media`.
+//!
+//! # From DESCRIBE to PLAY
+//!
+//! The pipeline is prepared for DESCRIBE with nothing but the parameter sets, which is all the
+//! description needs, and reset to NULL (`RTSPSuspendMode::Reset`). PLAY starts it anew with a key
+//! frame of now: no old picture is ever sent, and the RTP-Info in the answer is that of the first
+//! packet. PAUSE resets it again.
+
+mod address;
+mod client;
+mod connection;
+mod door;
+mod factory;
+mod idle;
+mod media;
+mod refusal;
+mod sdp;
+mod server;
+
+pub use server::RtspServer;
+
+/// A session that nobody keeps alive ends after this: a UDP viewer that has gone without a word.
+/// Viewers are told, and keep alive at half of it.
+const SESSION_TIMEOUT_SECONDS: u32 = 30;

@@ -1,0 +1,292 @@
+//! WebRTC: from an offer to a session that ends well.
+//!
+//! [`WebrtcServer`] is what the HTTP side uses. An [`offer`] is read and matched here, an
+//! [`engine`] (webrtcbin) takes it, the [`answer`] is written here, and a `session` task keeps
+//! watch until the viewer leaves, vanishes, or is asked to go.
+
+pub mod answer;
+pub mod candidate;
+pub mod engine;
+pub mod liveness;
+pub mod offer;
+pub mod rtcp;
+pub mod servers;
+
+mod addresses;
+mod h264;
+mod sdp;
+mod session;
+mod webrtcbin;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::admission::Permit;
+use crate::catalog::Rendition;
+use crate::config;
+use crate::egress::session::{End, Registry, Session, SessionId, Transport};
+use crate::guard::{Cleanup, Teardowns};
+use crate::metrics::Metrics;
+use crate::shutdown::Stopping;
+use candidate::{Candidate, Unusable};
+use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
+use offer::{Offer, OfferError};
+use servers::IceServer;
+use webrtcbin::Webrtcbin;
+
+pub use webrtcbin::{require, warm_up};
+
+/// How long an answer waits for our candidates where it must carry them: host addresses take a
+/// few milliseconds, STUN and TURN a round trip.
+const GATHER_HOST_TIMEOUT: Duration = Duration::from_millis(300);
+const GATHER_SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// News that may wait for a session's task: a viewer's worth of candidates and changes of state.
+const EVENTS_MAX: usize = 128;
+
+/// Every WebRTC session. Cheap to clone; all clones are one server.
+#[derive(Clone, Debug)]
+pub struct WebrtcServer {
+    settings: Settings,
+    registry: Registry,
+    stopping: Stopping,
+    sessions: Arc<Mutex<HashMap<SessionId, mpsc::Sender<Candidate>>>>,
+}
+
+/// How candidates of ours reach the viewer.
+#[derive(Debug)]
+pub enum Trickle {
+    /// In the answer, which waits for them, with a bound (WHEP).
+    Gathered,
+    /// One by one through this channel, which is closed after the last; the answer does not wait
+    /// (WebSocket). A full channel loses candidates: give it 32 places.
+    Trickle(mpsc::Sender<Candidate>),
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub struct Opened {
+    /// The session; `end(End::Left)` is how the viewer leaves.
+    pub session: Arc<Session>,
+    /// The answer.
+    pub answer_sdp: String,
+    /// STUN and TURN servers, for `Link` headers.
+    pub ice_servers: Vec<IceServer>,
+    /// Names the ICE session, in quotes, as an `ETag` header has it.
+    pub etag: String,
+}
+
+/// Why a session did not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The offer cannot be answered; the viewer can mend it.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// This machine has no address on the configured interfaces.
+    #[error("no network address to offer on the configured interfaces; see webrtc.interfaces")]
+    NoAddress,
+    /// The program stops.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// Why a candidate was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CandidateError {
+    /// There is no such session (any more).
+    #[error("there is no such session")]
+    NoSession,
+    /// It reads as no candidate.
+    #[error(transparent)]
+    Malformed(Unusable),
+    /// Too many came at a time.
+    #[error("too many candidates at a time")]
+    TooMany,
+}
+
+/// What is known of our candidates when the answer is written.
+#[derive(Default)]
+struct Gathering {
+    candidates: Vec<Candidate>,
+    complete: bool,
+    /// Other news of the engine that came meanwhile.
+    early: Vec<Event>,
+    /// Where later candidates go.
+    local: Option<mpsc::Sender<Candidate>>,
+}
+
+impl WebrtcServer {
+    /// A server without sessions.
+    pub fn new(
+        config: config::Webrtc,
+        metrics: Arc<Metrics>,
+        registry: Registry,
+        teardowns: Teardowns,
+        stopping: Stopping,
+    ) -> Self {
+        let settings = Settings { config: Arc::new(config), metrics, teardowns };
+        Self { settings, registry, stopping, sessions: Arc::default() }
+    }
+
+    /// Answers an offer, and runs the session in a task of its own.
+    ///
+    /// # Errors
+    /// Where the offer cannot be answered, or the engine fails. Dropping the future ends it all.
+    pub async fn open(
+        &self,
+        rendition: Arc<Rendition>,
+        address: SocketAddr,
+        permit: Permit,
+        offer_sdp: &str,
+        trickle: Trickle,
+    ) -> Result<Opened, OpenError> {
+        if self.stopping.is_stopping() {
+            return Err(OpenError::Stopping);
+        }
+        let stream = rendition.format().and_then(|format| format.profile_level_id());
+        let offer = Offer::parse(offer_sdp, stream.as_deref())?;
+        let addresses = addresses::local(&self.settings.config.interfaces).unwrap_or_default();
+        if addresses.is_empty() {
+            return Err(OpenError::NoAddress);
+        }
+        let registration = self.registry.register(Transport::Webrtc, rendition, address);
+        let session = Arc::clone(registration.session());
+        let heard = Arc::new(session::Heard::default());
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let opening = Opening {
+            offer: offer.clone(),
+            addresses,
+            name: session.id.to_string(),
+            events: sender,
+            listener: heard.listener(&session),
+        };
+        // Runs where the caller gives up while the answer is being written.
+        let abandoned = Cleanup::new({
+            let session = Arc::clone(&session);
+            move || session.end(End::Left)
+        });
+        let opened = Webrtcbin::open(opening, &self.settings).await;
+        let (engine, accepted) = opened.inspect_err(|error| {
+            tracing::error!(session = %session.id, %error, "no answer");
+            session.end(End::Failed);
+        })?;
+        for candidate in &offer.candidates {
+            engine.add_candidate(candidate);
+        }
+        let gathering = match trickle {
+            Trickle::Gathered => self.gather(&mut events).await,
+            Trickle::Trickle(local) => Gathering { local: Some(local), ..Gathering::default() },
+        };
+        let opened = self.opened(&session, &offer, &accepted, &gathering);
+        let (place, remote) = self.place(&session.id);
+        let running = session::Running {
+            engine,
+            events,
+            early: gathering.early,
+            remote,
+            local: gathering.local,
+            heard,
+            registration,
+            permit,
+            place,
+            settings: self.settings.clone(),
+            stopping: self.stopping.clone(),
+        };
+        tokio::spawn(running.run());
+        abandoned.dismiss();
+        Ok(opened)
+    }
+
+    /// Hands one of the viewer's candidates (`candidate:…`) to its session. Those of no use here
+    /// are passed over: see [`Unusable::Useless`].
+    ///
+    /// # Errors
+    /// Where there is no such session, or the text is no candidate.
+    pub fn add_candidate(
+        &self,
+        session: &SessionId,
+        candidate: &str,
+    ) -> Result<(), CandidateError> {
+        let sender = self.lock().get(session).cloned().ok_or(CandidateError::NoSession)?;
+        // An empty candidate, and `end-of-candidates`, say that there are no more.
+        if candidate.trim().is_empty() || candidate.contains("end-of-candidates") {
+            return Ok(());
+        }
+        match Candidate::parse(candidate) {
+            Ok(candidate) => sender.try_send(candidate).map_err(|_| CandidateError::TooMany),
+            Err(Unusable::Useless) => Ok(()),
+            Err(malformed) => Err(CandidateError::Malformed(malformed)),
+        }
+    }
+
+    /// Sessions that have begun and not ended.
+    pub fn sessions(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn opened(
+        &self,
+        session: &Arc<Session>,
+        offer: &Offer,
+        accepted: &Accepted,
+        gathering: &Gathering,
+    ) -> Opened {
+        let answer = answer::Answer {
+            offer,
+            transport: &accepted.transport,
+            source: &accepted.source,
+            candidates: &gathering.candidates,
+            gathered: gathering.complete,
+        };
+        Opened {
+            session: Arc::clone(session),
+            answer_sdp: answer.sdp(),
+            ice_servers: servers::list(&self.settings.config),
+            etag: format!("\"{}\"", accepted.transport.ufrag),
+        }
+    }
+
+    /// Collects candidates until all are there, or the bound has passed.
+    async fn gather(&self, events: &mut mpsc::Receiver<Event>) -> Gathering {
+        let config = &self.settings.config;
+        let servers = !config.stun_servers.is_empty() || !config.turn_servers.is_empty();
+        let bound = if servers { GATHER_SERVER_TIMEOUT } else { GATHER_HOST_TIMEOUT };
+        let deadline = Instant::now() + bound;
+        let mut gathering = Gathering::default();
+        while let Ok(event) = tokio::time::timeout_at(deadline, events.recv()).await {
+            match event {
+                Some(Event::Candidate(candidate)) => gathering.candidates.push(candidate),
+                Some(Event::Gathered) => gathering.complete = true,
+                Some(other) => gathering.early.push(other),
+                None => break,
+            }
+            if gathering.complete {
+                break;
+            }
+        }
+        gathering
+    }
+
+    /// Puts a session into the map; dropping the guard takes it out.
+    fn place(&self, id: &SessionId) -> (Cleanup, mpsc::Receiver<Candidate>) {
+        let (sender, receiver) = mpsc::channel(offer::CANDIDATES_MAX);
+        self.lock().insert(id.clone(), sender);
+        let (sessions, id) = (Arc::clone(&self.sessions), id.clone());
+        let place = Cleanup::new(move || {
+            sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+        (place, receiver)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Candidate>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

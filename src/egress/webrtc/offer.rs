@@ -1,0 +1,321 @@
+//! The offer: read, checked and matched before any engine sees it.
+//!
+//! Sans-IO. An engine gets [`Offer::reduced`], a description of one video section written here,
+//! never a stranger's text: malformed offers have crashed webrtcbin (Eyevinn/srt-whep#27).
+
+use super::candidate::Candidate;
+use super::h264::{self, Choice};
+use super::sdp::{Description, Malformed, Section};
+
+/// Candidates of one offer, or of one viewer in all, that are looked at.
+pub const CANDIDATES_MAX: usize = 32;
+
+/// URIs of the header extensions that are sent where they are offered.
+const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+const TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// An offer that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Every section, to be answered in order.
+    pub sections: Vec<Echo>,
+    /// Which of them is answered with video.
+    pub video: usize,
+    /// How the chosen section is called.
+    pub mid: String,
+    /// What H.264 was chosen.
+    pub codec: Codec,
+    /// Header extensions offered, of those that are sent.
+    pub extensions: Extensions,
+    /// Whether reduced-size RTCP may be used.
+    pub rtcp_rsize: bool,
+    /// How to reach the viewer, and how to know it.
+    pub transport: Transport,
+    /// The viewer's usable candidates in the offer.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What an answer must repeat of a section that it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// `video`, `audio`, `application`.
+    pub media: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The formats, separated by spaces.
+    pub formats: String,
+    /// The name, where it has one.
+    pub mid: Option<String>,
+}
+
+/// The chosen payload type and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Codec {
+    /// The payload type.
+    pub payload_type: u8,
+    /// `profile-level-id` for the answer.
+    pub profile_level_id: String,
+    /// Whether each side may have a level of its own.
+    pub level_asymmetry: bool,
+    /// The payload type of retransmissions (RFC 4588), where offered.
+    pub rtx_payload_type: Option<u8>,
+    /// Feedback offered, of what is understood: `nack`, `nack pli`, `ccm fir`, `transport-cc`.
+    pub feedback: Vec<&'static str>,
+}
+
+/// Identifiers of header extensions, where offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// How long the receiver should hold frames back.
+    pub playout_delay: Option<u8>,
+    /// When a frame was captured.
+    pub abs_capture_time: Option<u8>,
+    /// A sequence number across all streams, for the receiver's feedback.
+    pub transport_cc: Option<u8>,
+    /// The name of the section a packet belongs to.
+    pub mid: Option<u8>,
+}
+
+/// ICE and DTLS parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// ICE user name fragment.
+    pub ufrag: String,
+    /// ICE password.
+    pub pwd: String,
+    /// Hash function and digest of the certificate.
+    pub fingerprint: String,
+    /// `actpass`, `active` or `passive`.
+    pub setup: String,
+}
+
+/// Why an offer cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// It is no session description.
+    #[error("the offer is no session description (RFC 8866): {0}")]
+    NotSdp(#[from] Malformed),
+    /// It asks for no video.
+    #[error("the offer asks for no video; add a recvonly video transceiver")]
+    NoVideo,
+    /// It asks for video, but not for H.264 that can be sent.
+    #[error("the offer has no H.264 with packetization-mode=1 for video, and nothing else is sent")]
+    NoH264,
+    /// Something that WebRTC requires is missing or wrong.
+    #[error("the offer's video section has no usable `{0}`")]
+    Attribute(&'static str),
+}
+
+impl OfferError {
+    /// Whether the offer reads well and merely has nothing in common with what is sent (HTTP 406
+    /// rather than 422).
+    pub const fn is_not_acceptable(&self) -> bool {
+        matches!(self, Self::NoVideo | Self::NoH264)
+    }
+}
+
+impl Offer {
+    /// Reads an offer and chooses the H.264 that suits a stream with this `profile-level-id`
+    /// (of its SPS, six hexadecimal digits; `None` where the stream is not known yet).
+    ///
+    /// # Errors
+    /// Says what is missing or wrong.
+    pub fn parse(text: &str, stream: Option<&str>) -> Result<Self, OfferError> {
+        let description = Description::parse(text)?;
+        let wanted = |section: &&Section<'_>| {
+            section.media == "video"
+                && section.protocol.contains("RTP/SAVP")
+                && !section.attributes.has("sendonly")
+                && !section.attributes.has("inactive")
+        };
+        if !description.sections.iter().any(|section| wanted(&section)) {
+            return Err(OfferError::NoVideo);
+        }
+        let chosen = description.sections.iter().enumerate().find_map(|(index, section)| {
+            let choice = wanted(&section).then(|| h264::choose(section, stream)).flatten()?;
+            Some((index, section, choice))
+        });
+        let (video, section, choice) = chosen.ok_or(OfferError::NoH264)?;
+        if !section.attributes.has("rtcp-mux") {
+            return Err(OfferError::Attribute("rtcp-mux"));
+        }
+        let mid = section.attributes.first("mid").filter(|mid| is_token(mid, 32));
+        Ok(Self {
+            sections: description.sections.iter().map(Echo::of).collect(),
+            video,
+            mid: mid.ok_or(OfferError::Attribute("mid"))?.to_owned(),
+            codec: Codec::of(section, choice),
+            extensions: Extensions::of(section),
+            rtcp_rsize: section.attributes.has("rtcp-rsize"),
+            transport: Transport::of(&description, section)?,
+            candidates: candidates(section),
+        })
+    }
+
+    /// The offer as an engine gets it: the one section that is answered with video, and in it
+    /// nothing but what was understood. `transport-cc` is the only extension an engine knows of.
+    pub fn reduced(&self) -> String {
+        let Self { codec, transport, .. } = self;
+        let (pt, id) = (codec.payload_type, &codec.profile_level_id);
+        let rtx_format = codec.rtx_payload_type.map(|rtx| format!(" {rtx}")).unwrap_or_default();
+        let mut lines = vec![
+            "v=0".into(),
+            "o=- 1 1 IN IP4 0.0.0.0".into(),
+            "s=-".into(),
+            "t=0 0".into(),
+            "a=group:BUNDLE 0".into(),
+            format!("m=video 9 UDP/TLS/RTP/SAVPF {pt}{rtx_format}"),
+            "c=IN IP4 0.0.0.0".into(),
+            "a=mid:0".into(),
+            "a=recvonly".into(),
+            "a=rtcp-mux".into(),
+            format!("a=ice-ufrag:{}", transport.ufrag),
+            format!("a=ice-pwd:{}", transport.pwd),
+            format!("a=fingerprint:{}", transport.fingerprint),
+            format!("a=setup:{}", transport.setup),
+            format!("a=rtpmap:{pt} H264/90000"),
+            format!("a=fmtp:{pt} packetization-mode=1;profile-level-id={id}"),
+        ];
+        lines.extend(codec.feedback.iter().map(|feedback| format!("a=rtcp-fb:{pt} {feedback}")));
+        if let Some(rtx) = codec.rtx_payload_type {
+            lines.push(format!("a=rtpmap:{rtx} rtx/90000"));
+            lines.push(format!("a=fmtp:{rtx} apt={pt}"));
+        }
+        if let Some(id) = self.extensions.transport_cc {
+            lines.push(format!("a=extmap:{id} {TRANSPORT_CC}"));
+        }
+        lines.join("\r\n") + "\r\n"
+    }
+}
+
+impl Echo {
+    fn of(section: &Section<'_>) -> Self {
+        let mid = section.attributes.first("mid").filter(|mid| is_token(mid, 32));
+        Self {
+            media: section.media.to_owned(),
+            protocol: section.protocol.to_owned(),
+            formats: section.formats.join(" "),
+            mid: mid.map(str::to_owned),
+        }
+    }
+}
+
+impl Codec {
+    fn of(section: &Section<'_>, choice: Choice) -> Self {
+        let feedback = ["nack", "nack pli", "ccm fir", "transport-cc"].into_iter();
+        let offered = |wanted: &&str| {
+            section.attributes.all("rtcp-fb").any(|line| {
+                let (pt, kind) = line.split_once(' ').unwrap_or_default();
+                (pt == "*" || pt.parse() == Ok(choice.payload_type)) && kind.trim() == *wanted
+            })
+        };
+        Self {
+            payload_type: choice.payload_type,
+            profile_level_id: choice.profile_level_id,
+            level_asymmetry: choice.level_asymmetry,
+            rtx_payload_type: rtx(section, choice.payload_type),
+            feedback: feedback.filter(offered).collect(),
+        }
+    }
+}
+
+/// The payload type that retransmits `payload_type`.
+fn rtx(section: &Section<'_>, payload_type: u8) -> Option<u8> {
+    section.attributes.all("rtpmap").find_map(|line| {
+        let (pt, codec) = line.split_once(' ')?;
+        let is_rtx = codec.trim().eq_ignore_ascii_case("rtx/90000");
+        let rtx = h264::payload_type(pt).filter(|_| is_rtx)?;
+        let apt = h264::parameters(section, rtx)?.find(|(name, _)| *name == "apt")?.1;
+        (apt.parse() == Ok(payload_type)).then_some(rtx)
+    })
+}
+
+impl Extensions {
+    fn of(section: &Section<'_>) -> Self {
+        // Identifiers 1 to 14 fit the one-byte form (RFC 8285); it is all that is written here.
+        let id = |uri: &str| {
+            section.attributes.all("extmap").find_map(|line| {
+                let mut words = line.split_ascii_whitespace();
+                let (id, offered) = (words.next()?, words.next()?);
+                let id = id.split_once('/').map_or(id, |(id, _)| id).parse().ok()?;
+                (offered == uri && (1..=14).contains(&id)).then_some(id)
+            })
+        };
+        Self {
+            playout_delay: id(PLAYOUT_DELAY),
+            abs_capture_time: id(ABS_CAPTURE_TIME),
+            transport_cc: id(TRANSPORT_CC),
+            mid: id(MID),
+        }
+    }
+
+    /// Identifier and URI of each.
+    pub fn list(&self) -> impl Iterator<Item = (u8, &'static str)> {
+        [
+            (self.playout_delay, PLAYOUT_DELAY),
+            (self.abs_capture_time, ABS_CAPTURE_TIME),
+            (self.transport_cc, TRANSPORT_CC),
+            (self.mid, MID),
+        ]
+        .into_iter()
+        .filter_map(|(id, uri)| Some((id?, uri)))
+    }
+}
+
+impl Transport {
+    fn of(description: &Description<'_>, section: &Section<'_>) -> Result<Self, OfferError> {
+        let get = |name: &'static str, valid: fn(&str) -> bool| {
+            let value = section.attributes.first(name);
+            let value = value.or_else(|| description.attributes.first(name));
+            let value = value.filter(|value| valid(value));
+            value.map(str::to_owned).ok_or(OfferError::Attribute(name))
+        };
+        Ok(Self {
+            ufrag: get("ice-ufrag", |value| value.len() >= 4 && is_ice(value))?,
+            pwd: get("ice-pwd", |value| value.len() >= 22 && is_ice(value))?,
+            fingerprint: get("fingerprint", is_fingerprint)?,
+            setup: get("setup", |value| matches!(value, "actpass" | "active" | "passive"))?,
+        })
+    }
+}
+
+fn candidates(section: &Section<'_>) -> Vec<Candidate> {
+    let lines = section.attributes.all("candidate").take(CANDIDATES_MAX);
+    lines.filter_map(|line| Candidate::parse(&format!("candidate:{line}")).ok()).collect()
+}
+
+/// RFC 8839 section 5.4.
+fn is_ice(value: &str) -> bool {
+    value.len() <= 256
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
+}
+
+/// A token of RFC 8866, up to `bytes_max` long.
+fn is_token(value: &str, bytes_max: usize) -> bool {
+    !value.is_empty()
+        && value.len() <= bytes_max
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
+}
+
+/// A hash that DTLS knows and as many octets as it gives (RFC 8122).
+fn is_fingerprint(value: &str) -> bool {
+    let Some((hash, digest)) = value.split_once(' ') else { return false };
+    let octets = match hash.to_ascii_lowercase().as_str() {
+        "sha-1" => 20,
+        "sha-256" => 32,
+        "sha-384" => 48,
+        "sha-512" => 64,
+        _ => return false,
+    };
+    let octet = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digest.split(':').count() == octets && digest.split(':').all(octet)
+}
+
+#[cfg(test)]
+mod tests;

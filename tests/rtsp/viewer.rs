@@ -1,0 +1,187 @@
+//! A viewer by hand: RTSP over a socket, interleaved media, and what is in the packets.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+pub struct Viewer {
+    stream: BufReader<TcpStream>,
+    url: String,
+    cseq: u32,
+    session: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub seq: u16,
+    pub timestamp: u32,
+    pub ssrc: u32,
+    pub marker: bool,
+    pub payload: Vec<u8>,
+}
+
+impl Viewer {
+    pub fn connect(address: SocketAddr, path: &str) -> Self {
+        Self::over(TcpStream::connect(address).unwrap(), address, path)
+    }
+
+    fn over(stream: TcpStream, address: SocketAddr, path: &str) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let url = format!("rtsp://{address}{path}");
+        Self { stream: BufReader::new(stream), url, cseq: 0, session: None }
+    }
+
+    /// Sends a request and reads its answer; media that comes in between is dropped.
+    pub fn ask(&mut self, method: &str, control: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(method, control, headers);
+        self.answer().expect("an answer")
+    }
+
+    pub fn send(&mut self, method: &str, control: &str, headers: &[(&str, &str)]) {
+        self.cseq += 1;
+        let mut request =
+            format!("{method} {}{control} RTSP/1.0\r\nCSeq: {}\r\n", self.url, self.cseq);
+        if let Some(session) = &self.session {
+            request += &format!("Session: {session}\r\n");
+        }
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        request += "\r\n";
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
+    }
+
+    pub fn answer(&mut self) -> Option<Answer> {
+        loop {
+            let mut line = String::new();
+            if self.stream.fill_buf().ok()?.first()? == &b'$' {
+                self.interleaved()?;
+                continue;
+            }
+            self.stream.read_line(&mut line).ok()?;
+            let status = line.split(' ').nth(1)?.parse().ok()?;
+            let mut headers = BTreeMap::new();
+            loop {
+                let mut line = String::new();
+                self.stream.read_line(&mut line).ok()?;
+                let Some((name, value)) = line.trim().split_once(':') else { break };
+                headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+            }
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            let mut body = vec![0; length];
+            self.stream.read_exact(&mut body).ok()?;
+            if let Some(session) = headers.get("session") {
+                self.session = session.split(';').next().map(String::from);
+            }
+            return Some(Answer { status, headers, body: String::from_utf8(body).unwrap() });
+        }
+    }
+
+    fn interleaved(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head).ok()?;
+        assert_eq!(head[0], b'$');
+        let mut data = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+        self.stream.read_exact(&mut data).ok()?;
+        Some((head[1], data))
+    }
+
+    /// The next sender report: NTP time and RTP time.
+    pub fn sender_report(&mut self) -> (u64, u32) {
+        loop {
+            let (channel, data) = self.interleaved().expect("media");
+            if channel == 1 && data[1] == 200 {
+                let ntp = u64::from_be_bytes(data[8..16].try_into().unwrap());
+                return (ntp, u32::from_be_bytes(data[16..20].try_into().unwrap()));
+            }
+        }
+    }
+
+    /// The next RTP packet; `None` when the connection is closed.
+    pub fn packet(&mut self) -> Option<Packet> {
+        loop {
+            let (channel, data) = self.interleaved()?;
+            if channel != 0 {
+                continue;
+            }
+            return Some(Packet {
+                marker: data[1] & 0x80 != 0,
+                seq: u16::from_be_bytes([data[2], data[3]]),
+                timestamp: u32::from_be_bytes(data[4..8].try_into().unwrap()),
+                ssrc: u32::from_be_bytes(data[8..12].try_into().unwrap()),
+                payload: data[12..].to_vec(),
+            });
+        }
+    }
+
+    /// The packets of the next picture, up to its marker.
+    pub fn picture(&mut self) -> Option<Vec<Packet>> {
+        let mut packets = Vec::new();
+        loop {
+            packets.push(self.packet()?);
+            if packets.last()?.marker {
+                return Some(packets);
+            }
+        }
+    }
+
+    /// DESCRIBE and SETUP over TCP.
+    pub fn set_up(&mut self) -> Answer {
+        assert_eq!(self.ask("DESCRIBE", "", &[("Accept", "application/sdp")]).status, 200);
+        let transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1");
+        let answer = self.ask("SETUP", "/stream=0", &[transport]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer
+    }
+
+    /// DESCRIBE, SETUP and PLAY; the answer to PLAY.
+    pub fn play(address: SocketAddr, path: &str) -> (Self, Answer) {
+        Self::connect(address, path).start()
+    }
+
+    /// The same, by a client whose kernel takes little in advance of it.
+    pub fn play_with_small_buffer(address: SocketAddr, path: &str) -> (Self, Answer) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into(), address, path).start()
+    }
+
+    fn start(mut self) -> (Self, Answer) {
+        self.set_up();
+        let answer = self.ask("PLAY", "", &[]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        (self, answer)
+    }
+}
+
+/// The types of the NAL units that begin in these packets (RFC 6184: single, STAP-A, FU-A).
+pub fn unit_types(packets: &[Packet]) -> Vec<u8> {
+    let mut types = Vec::new();
+    for packet in packets {
+        let payload = &packet.payload;
+        match payload[0] & 31 {
+            24 => {
+                let mut at = 1;
+                while at + 2 < payload.len() {
+                    types.push(payload[at + 2] & 31);
+                    at += 2 + usize::from(u16::from_be_bytes([payload[at], payload[at + 1]]));
+                }
+            }
+            28 if payload[1] & 0x80 != 0 => types.push(payload[1] & 31),
+            28 => {}
+            kind => types.push(kind),
+        }
+    }
+    types
+}
