@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - `source` with `simulated`, `v4l2`, `libcamera`, `rtsp`: where pictures come from.
-//! - `plan`: what a pipeline is made of, as plain values ([`spec`]) from pure functions.
+//! - `plan`: what a pipeline is made of, as plain values (`spec`) from pure functions.
 //! - `pipeline`: builds and starts what was planned.
 //! - `encoder`, `slot`, `keyframe`: bitrate and key frames on demand, also across rebuilds.
 //! - `tap` with `nal`, `timeline`: checks, copies once, stamps and publishes access units.

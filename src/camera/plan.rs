@@ -76,7 +76,7 @@ pub(super) fn plan(
             bitrate_bps,
             bitrate_max_bps,
             keyframe_interval: config.encoder.keyframe_interval,
-            threads: encoder::threads(),
+            threads: encoder::threads((width, height)),
         };
         Branch { shape, encoder: encoder::specs(encoder, &settings, gstreamer), parse: parse() }
     };

@@ -71,12 +71,6 @@ struct Backoff {
     next: Duration,
 }
 
-/// A pipeline on its way out; `done` goes after it.
-struct Closing {
-    running: Running,
-    done: oneshot::Sender<()>,
-}
-
 impl Backoff {
     const fn new() -> Self {
         Self { next: BACKOFF_MIN }
@@ -115,21 +109,15 @@ impl Supervisor {
     /// One life of the camera, from opening to loss; `None` where the program stops.
     async fn run_once(&mut self, opening: &mut Option<Opening>) -> Option<Lost> {
         let begun = opening.get_or_insert_with(|| self.begin());
-        let mut stopping = self.stopping.clone();
-        let result = tokio::select! {
-            result = tokio::time::timeout(BUILD_TIMEOUT, &mut begun.task) => result,
-            () = stopping.wait() => return None,
-        };
-        let Ok(result) = result else {
+        let Some(result) = self.opened(&mut begun.task).await? else {
             let seconds = BUILD_TIMEOUT.as_secs();
             return Some(Lost::open(format!("opening the camera takes over {seconds} s")));
         };
         let mut events = opening.take()?.events;
         let mut running = match result {
-            Ok(Ok(running)) => running,
+            Ok(running) => running,
             // What an element said in its own words beats "it did not start".
-            Ok(Err(lost)) => return Some(events.try_recv().unwrap_or(lost)),
-            Err(error) => return Some(Lost::open(format!("opening the camera failed: {error}"))),
+            Err(lost) => return Some(events.try_recv().unwrap_or(lost)),
         };
         for (slot, encoder) in self.slots.iter().zip(running.encoders.drain(..)) {
             slot.install(encoder);
@@ -137,6 +125,25 @@ impl Supervisor {
         let lost = self.watch(&running, &mut events).await;
         self.close(running).await;
         lost
+    }
+
+    /// Waits, with a bound, for the camera to open: `Some(None)` where it takes too long, `None`
+    /// where the program stops. Who asks for changes meanwhile is told that it is not running.
+    async fn opened(
+        &mut self,
+        task: &mut JoinHandle<Result<Running, Lost>>,
+    ) -> Option<Option<Result<Running, Lost>>> {
+        let until = tokio::time::Instant::now() + BUILD_TIMEOUT;
+        loop {
+            tokio::select! {
+                () = self.stopping.wait() => return None,
+                result = &mut *task => return Some(Some(result.unwrap_or_else(|error| {
+                    Err(Lost::open(format!("opening the camera failed: {error}")))
+                }))),
+                () = tokio::time::sleep_until(until) => return Some(None),
+                Some(request) = self.requests.recv() => refuse(request),
+            }
+        }
     }
 
     /// Begins to open the camera, on a thread that may block.
@@ -170,12 +177,11 @@ impl Supervisor {
             Duration::from_millis(self.config.watchdog.timeout_ms),
             Duration::from_millis(self.config.watchdog.start_timeout_ms),
         );
-        let mut stopping = self.stopping.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stopping.wait() => return None,
+                () = self.stopping.wait() => return None,
                 Some(lost) = events.recv() => return Some(lost),
                 Some(request) = self.requests.recv() => {
                     if let Some(lost) = self.change(request) {
@@ -196,6 +202,10 @@ impl Supervisor {
 
     /// Makes a change asked for at run time; a loss where that was asked for.
     fn change(&self, ControlRequest { control, answer }: ControlRequest) -> Option<Lost> {
+        if answer.is_closed() {
+            // The asker was told, after its bound, that it failed: so it shall have failed.
+            return None;
+        }
         let (result, lost) = match control {
             Control::Restart => {
                 (Ok(()), Some(Lost::new(Cause::Restart, "a restart was asked for")))
@@ -223,9 +233,9 @@ impl Supervisor {
     async fn close(&self, running: Running) {
         self.taps.iter().for_each(|tap| tap.shut_out());
         self.slots.iter().for_each(|slot| slot.clear());
-        let (done, closed) = oneshot::channel();
-        self.teardowns.take(&format!("camera {}", self.camera.id), Closing { running, done });
-        // It resolves when the sender goes, which is dropped after the pipeline.
+        let (done, closed) = oneshot::channel::<()>();
+        // The wait ends when the sender goes: a tuple is dropped in order, so after the pipeline.
+        self.teardowns.take(&format!("camera {}", self.camera.id), (running, done));
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::error!(camera = %self.camera.id, "the camera does not close");
         }
@@ -234,14 +244,11 @@ impl Supervisor {
     /// Waits for the next attempt; false where the program stops.
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = tokio::time::Instant::now() + wait;
-        let mut stopping = self.stopping.clone();
         loop {
             tokio::select! {
-                () = stopping.wait() => return false,
+                () = self.stopping.wait() => return false,
                 () = tokio::time::sleep_until(until) => return true,
-                Some(request) = self.requests.recv() => {
-                    let _ = request.answer.send(Err(ControlError::NotRunning));
-                }
+                Some(request) = self.requests.recv() => refuse(request),
             }
         }
     }
@@ -300,10 +307,10 @@ impl Supervisor {
     }
 }
 
-impl Drop for Closing {
-    fn drop(&mut self) {
-        tracing::debug!(pipeline = ?self.running.marks, open = !self.done.is_closed(), "closing");
-    }
+/// Tells the asker that there is nothing to change now.
+fn refuse(request: ControlRequest) {
+    // The asker may have stopped listening.
+    let _ = request.answer.send(Err(ControlError::NotRunning));
 }
 
 #[cfg(test)]
