@@ -4,6 +4,14 @@
 //! `cargo bench --bench rtsp_media [-- VIEWERS...]` prints a table. The server is a process of its
 //! own, so that its figures in /proc are the server's alone; viewers are in a third process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench ends where something fails, and prints its table"
+)]
+
 #[path = "rtsp_media/server.rs"]
 mod server;
 
@@ -19,7 +27,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match arguments.first().map(String::as_str) {
-        Some("serve") => server::serve(&arguments[1]),
+        Some("serve") => server::serve(&arguments[1], &arguments[2]),
         Some("watch") => watch(&arguments[1], arguments[2].parse().unwrap()),
         _ => compare(&arguments),
     }
@@ -30,19 +38,21 @@ fn compare(arguments: &[String]) {
     if counts.is_empty() {
         counts = vec![1, 10, 50];
     }
+    let frames = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(frames.path(), server::encode()).unwrap();
     println!(
         "| server | viewers | CPU % of a core | above idle | RSS MiB | above idle | threads | fds | first frame ms p50 / p95 |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for kind in ["shared", "own"] {
         for &count in &counts {
-            row(kind, count);
+            row(kind, count, frames.path().to_str().unwrap());
         }
     }
 }
 
-fn row(kind: &str, count: usize) {
-    let mut server = start(&["serve", kind]);
+fn row(kind: &str, count: usize, frames: &str) {
+    let mut server = start(&["serve", kind, frames]);
     let url = line(&mut server);
     std::thread::sleep(SETTLE);
     let idle = Figures::of(server.id(), MEASURE / 2);

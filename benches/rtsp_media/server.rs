@@ -1,5 +1,6 @@
 //! The two servers that are compared, fed from one loop of pictures encoded beforehand.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,23 +21,39 @@ use lensline::shutdown::Shutdown;
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 30);
 const GOP: usize = 60;
 
-/// Serves until it is killed. Prints its address when it is ready.
-pub fn serve(kind: &str) {
+/// Serves the pictures in the file `frames` until it is killed. Prints its address when ready.
+pub fn serve(kind: &str, frames: &str) {
     gst::init().unwrap();
-    let loop_of_frames = encode();
+    let frames = read(&std::fs::read(frames).unwrap());
     match kind {
-        "own" => own(&loop_of_frames),
-        "shared" => shared(&loop_of_frames),
+        "own" => own(&frames),
+        "shared" => shared(&frames),
         other => panic!("{other}"),
     }
 }
 
+/// What [`encode`] wrote: for each frame its length in four bytes, then itself.
+fn read(mut file: &[u8]) -> Vec<gst::Buffer> {
+    let mut frames = Vec::new();
+    while let Some((length, rest)) = file.split_first_chunk() {
+        let (frame, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        let mut buffer = gst::Buffer::from_slice(frame.to_vec());
+        if !frames.len().is_multiple_of(GOP) {
+            buffer.get_mut().unwrap().set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+        frames.push(buffer);
+        file = rest;
+    }
+    frames
+}
+
 /// Two GOPs of 720p30 at 2.5 Mbit/s, the first frame of each a key frame.
-fn encode() -> Vec<gst::Buffer> {
+pub fn encode() -> Vec<u8> {
+    gst::init().unwrap();
     let description = format!(
         "videotestsrc num-buffers={} pattern=smpte horizontal-speed=3 \
          ! video/x-raw,width=1280,height=720,framerate=30/1 \
-         ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={GOP} bitrate=2500 nal-hrd=cbr vbv-buf-capacity=400 \
+         ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={GOP} bitrate=2500 \
          ! video/x-h264,profile=constrained-baseline ! h264parse config-interval=-1 \
          ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false",
         2 * GOP
@@ -45,33 +62,38 @@ fn encode() -> Vec<gst::Buffer> {
     let pipeline = lensline::guard::Pipeline::new(pipeline);
     pipeline.start().unwrap();
     let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
-    let mut frames = Vec::new();
+    let mut file = Vec::new();
+    let mut frames = 0;
     while let Ok(sample) = sink.pull_sample() {
-        let mut frame = sample.buffer().unwrap().copy_deep().unwrap();
-        frame.get_mut().unwrap().set_dts(None);
-        frames.push(frame);
+        let buffer = sample.buffer().unwrap();
+        let delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        assert_eq!(delta, !usize::is_multiple_of(frames, GOP));
+        let frame = buffer.map_readable().unwrap();
+        file.extend(u32::try_from(frame.len()).unwrap().to_be_bytes());
+        file.extend_from_slice(&frame);
+        frames += 1;
     }
-    let bytes: usize = frames.iter().map(|frame| frame.size()).sum();
-    eprintln!(
-        "{} frames, {:.2} Mbit/s",
-        frames.len(),
-        bytes as f64 * 8.0 * 30.0 / frames.len() as f64 / 1e6
-    );
-    frames
+    let rate_mbps = file.len() as f64 * 8.0 * 30.0 / frames as f64 / 1e6;
+    eprintln!("{frames} frames of 720p30, {rate_mbps:.2} Mbit/s");
+    file
 }
 
-/// Hands out the frames of the loop at 30 a second, for ever.
-fn pace(frames: &[gst::Buffer], mut each: impl FnMut(gst::Buffer, bool)) -> ! {
+/// Hands out the frames of the loop at 30 a second, for ever; from a key frame again when one is
+/// `wanted`.
+fn pace(frames: &[gst::Buffer], wanted: &AtomicBool, mut each: impl FnMut(gst::Buffer, bool)) -> ! {
     let mut due = std::time::Instant::now();
+    let mut index = 0;
     loop {
-        for frame in frames {
-            due += FRAME;
-            std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
-            let key = !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
-            let mut frame = frame.copy();
-            frame.get_mut().unwrap().set_pts(gst::ClockTime::from(Timestamp::now()));
-            each(frame, key);
+        due += FRAME;
+        std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+        if index == frames.len() || wanted.swap(false, Ordering::Relaxed) {
+            index = 0;
         }
+        let mut frame = frames[index].copy();
+        let key = !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        frame.get_mut().unwrap().set_pts(gst::ClockTime::from(Timestamp::now()));
+        each(frame, key);
+        index += 1;
     }
 }
 
@@ -115,15 +137,28 @@ fn own(frames: &[gst::Buffer]) {
     )
     .unwrap();
     println!("rtsp://{}/cam", server.address());
-    publish(frames, &rendition, publisher)
+    let wanted = Arc::new(AtomicBool::new(false));
+    let (asked, hub) = (Arc::clone(&wanted), rendition.hub.clone());
+    runtime.spawn(async move {
+        loop {
+            hub.key_frame_requested().await;
+            asked.store(true, Ordering::Relaxed);
+        }
+    });
+    publish(frames, &wanted, &rendition, publisher)
 }
 
-fn publish(frames: &[gst::Buffer], rendition: &Rendition, mut publisher: Publisher<Frame>) {
-    let mut wanted = Vec::new();
-    pace(frames, |payload, key| {
-        if key && wanted.is_empty() {
-            wanted = payload.map_readable().unwrap().to_vec();
-            rendition.set_format(format_of(&wanted));
+fn publish(
+    frames: &[gst::Buffer],
+    wanted: &AtomicBool,
+    rendition: &Rendition,
+    mut publisher: Publisher<Frame>,
+) {
+    let mut first = Vec::new();
+    pace(frames, wanted, |payload, key| {
+        if key && first.is_empty() {
+            first = payload.map_readable().unwrap().to_vec();
+            rendition.set_format(format_of(&first));
         }
         let now = Timestamp::now();
         rendition.saw_frame(now);
@@ -153,7 +188,7 @@ fn shared(frames: &[gst::Buffer]) {
     println!("rtsp://127.0.0.1:{}/cam", server.bound_port());
     let frames = frames.to_vec();
     std::thread::spawn(move || {
-        pace(&frames, |mut frame, _| {
+        pace(&frames, &AtomicBool::new(false), |mut frame, _| {
             frame.get_mut().unwrap().set_pts(None);
             if let Some(source) = &*source.lock().unwrap() {
                 let _ = source.push_buffer(frame);

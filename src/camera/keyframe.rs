@@ -10,8 +10,6 @@ use std::time::Duration;
 use super::slot::Slot;
 use super::tap::Tap;
 use crate::clock::Timestamp;
-use crate::distributor::Cause;
-use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 
 /// The least from one forced key frame to the next.
@@ -75,15 +73,9 @@ impl Pacing {
 }
 
 /// Forces key frames of one rendition as they are asked for, until the camera stops.
-pub(super) async fn serve(
-    tap: Arc<Tap>,
-    slot: Arc<Slot>,
-    metrics: Arc<Metrics>,
-    mut stopping: Stopping,
-) {
+pub(super) async fn serve(tap: Arc<Tap>, slot: Arc<Slot>, mut stopping: Stopping) {
     let rendition = Arc::clone(tap.rendition());
     let mut pacing = Pacing::default();
-    let mut counted = [0; Cause::ALL.len()];
     let mut keys = tap.keys();
     // One future kept over the rounds: a request is not lost to a round that another won.
     let mut requested = pin!(rendition.hub.key_frame_requested());
@@ -113,23 +105,6 @@ pub(super) async fn serve(
             () = tokio::time::sleep(wake.unwrap_or(ANSWER_MAX)) => {}
             () = stopping.wait() => return,
         }
-        count(&rendition, &metrics, &mut counted);
-    }
-}
-
-/// Carries the hub's counts of requests over into the metrics.
-fn count(
-    rendition: &crate::catalog::Rendition,
-    metrics: &Metrics,
-    counted: &mut [u64; Cause::ALL.len()],
-) {
-    for (cause, seen) in Cause::ALL.into_iter().zip(counted) {
-        let requests = rendition.hub.key_frame_requests(cause);
-        metrics
-            .keyframe_requests
-            .with_label_values(&[&*rendition.camera, cause.as_str()])
-            .inc_by(requests.saturating_sub(*seen));
-        *seen = requests;
     }
 }
 

@@ -269,12 +269,7 @@ impl Supervisor {
         let mut tasks = JoinSet::new();
         for (tap, slot) in self.taps.iter().zip(&self.slots) {
             let (tap, slot) = (Arc::clone(tap), Arc::clone(slot));
-            tasks.spawn(keyframe::serve(
-                tap,
-                slot,
-                Arc::clone(&self.metrics),
-                self.stopping.clone(),
-            ));
+            tasks.spawn(keyframe::serve(tap, slot, self.stopping.clone()));
         }
         tasks
     }

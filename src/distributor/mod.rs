@@ -36,7 +36,7 @@
 //!
 //! `ring` (where frames are), `slot` (one of them; the only unsafe code), `cursor` (what to read
 //! next; no sharing in it), `seat` (who is woken), `publisher`, `subscriber`, `hub` (the three
-//! handles), `keyframe` (requests, and [`Coalescer`]), `sync` (std or loom).
+//! handles), `keyframe` (requests), `sync` (std or loom).
 //!
 //! It knows nothing of GStreamer, of tokio or of clocks, which is what lets loom, proptest and the
 //! simulator run this very code.
@@ -54,7 +54,7 @@ mod sync;
 mod tests;
 
 pub use hub::Hub;
-pub use keyframe::{Cause, Coalescer, Decision};
+pub use keyframe::Cause;
 pub use publisher::Publisher;
 pub use seat::Full;
 pub use subscriber::{Counts, Delivery, Next, Subscriber};

@@ -89,12 +89,11 @@ fn hear_gstreamer() {
             gst::DebugLevel::Error => tracing::warn!(
                 target: "gstreamer", category, object, suppressed, "{message}"
             ),
-            gst::DebugLevel::Warning => tracing::info!(
-                target: "gstreamer", category, object, suppressed, "{message}"
-            ),
-            gst::DebugLevel::Fixme | gst::DebugLevel::Info => tracing::debug!(
-                target: "gstreamer", category, object, suppressed, "{message}"
-            ),
+            // GStreamer warns of what is everyday here: a client that hangs up, a missing queue
+            // that is missing on purpose.
+            gst::DebugLevel::Warning | gst::DebugLevel::Fixme | gst::DebugLevel::Info => {
+                tracing::debug!(target: "gstreamer", category, object, suppressed, "{message}");
+            }
             _ => tracing::trace!(target: "gstreamer", category, object, suppressed, "{message}"),
         }
     });

@@ -1,8 +1,9 @@
 //! What the scenarios share: the program under test, its usual configurations, and their dice.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use lensline_clients::{Lensline, Tally, until};
+use lensline_clients::{Lensline, Tally, load_average, until};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The program under test.
@@ -36,6 +37,49 @@ pub async fn start(config: &str) -> Lensline {
 pub async fn frames_come(what: &str, frames: u64, tally: impl Fn() -> Tally) -> Tally {
     let what = format!("{frames} frames at {what}");
     until(&what, SOON, async || Some(tally()).filter(|tally| tally.frames >= frames)).await
+}
+
+/// Every picture came, in order, whole. The camera itself may leave pictures out on a busy machine;
+/// it says so in the log.
+pub fn assert_complete(server: &Lensline, tally: &Tally) {
+    let spoilt = (tally.disordered, tally.unreadable, tally.packets_lost);
+    assert_eq!(spoilt, (0, 0, 0), "{tally:?}");
+    let camera_dropped = server.log().contains("Dropping old item");
+    assert!(tally.missed == 0 || camera_dropped, "{tally:?}\n{}", server.log());
+}
+
+/// Frames that each live session was not given, by the session's name.
+pub async fn skipped(server: &Lensline) -> BTreeMap<String, u64> {
+    let sessions = server.sessions().await.into_iter();
+    let pairs = sessions.map(|session| {
+        let name = session["id"].as_str().expect("a session has a name").to_owned();
+        (name, session["skipped"].as_u64().expect("a session counts what it skipped"))
+    });
+    pairs.collect()
+}
+
+/// Who watched with these tallies got every frame: the server skipped none for the sessions of
+/// `before`, none was lost on the way, and no viewer saw a picture that another did not. Pictures
+/// that the camera left out, on a busy machine, are missed by all alike.
+pub async fn assert_missed_nothing(
+    server: &Lensline,
+    before: &BTreeMap<String, u64>,
+    tallies: &[(&str, Tally)],
+) {
+    let after = skipped(server).await;
+    println!("load average {}", load_average());
+    for (session, count) in before {
+        assert_eq!(after.get(session), Some(count), "frames skipped by {session}: {after:?}");
+    }
+    for (name, tally) in tallies {
+        println!("{name}: {tally:?}");
+        let lost = (tally.packets_lost, tally.unreadable, tally.disordered);
+        assert_eq!(lost, (0, 0, 0), "{name}: {tally:?}");
+        let fresh = tally.last.is_some_and(|last| last.elapsed() < Duration::from_secs(2));
+        assert!(fresh, "{name} sees nothing any more: {tally:?}");
+        let lacking = tallies.iter().map(|(_, other)| tally.lacks(other)).max();
+        assert_eq!(lacking, Some(0), "{name} lacks pictures that others saw: {tally:?}");
+    }
 }
 
 /// Numbers that look random and can be had again by their seed (SplitMix64, Steele et al. 2014).

@@ -1,63 +1,61 @@
 //! One viewer stopped, one vanished, one flooding key-frame requests: the others miss no frame.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lensline_clients::{
-    Lensline, Look, RtspReceiver, Tally, WhepReceiver, aiortc, load_average, send_signal, until,
-};
+use lensline_clients::{Lensline, Look, RtspReceiver, WhepReceiver, aiortc, send_signal, until};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::process::Command;
 
-use crate::common::{SMALL, SOON, alone, frames_come, start};
+use crate::common::{SMALL, SOON, alone, assert_missed_nothing, frames_come, skipped, start};
 
 const LOOK: Look = Look::Packets { framerate: 30 };
 
 /// How long the trouble lasts.
-const TROUBLE: Duration = Duration::from_secs(10);
+const TROUBLE: Duration = Duration::from_secs(12);
 
 /// Those who do nothing wrong.
 struct Innocent {
     whep: WhepReceiver,
     tcp: RtspReceiver,
     udp: RtspReceiver,
+    /// What their sessions had skipped when they had all come in.
+    skipped: BTreeMap<String, u64>,
 }
 
 impl Innocent {
     async fn join(server: &Lensline) -> Self {
+        let others = skipped(server).await;
         let whep = server.url("whep/sim");
-        let innocent = Self {
+        let mut innocent = Self {
             whep: WhepReceiver::join(&server.client, &whep, Look::Stamps).await.unwrap(),
             tcp: RtspReceiver::start(&server.rtsp[0], "tcp", Look::Stamps),
             udp: RtspReceiver::start(&server.rtsp[0], "udp", LOOK),
+            skipped: BTreeMap::new(),
         };
         frames_come("WHEP", 10, || innocent.whep.tally()).await;
         frames_come("RTSP over TCP", 10, || innocent.tcp.tally()).await;
         frames_come("RTSP over UDP", 10, || innocent.udp.tally()).await;
+        innocent.skipped = skipped(server).await;
+        innocent.skipped.retain(|session, _| !others.contains_key(session));
+        assert_eq!(innocent.skipped.len(), 3, "{:?} beside {others:?}", innocent.skipped);
         innocent
     }
 
-    fn tallies(&self) -> [(&'static str, Tally); 3] {
-        let Self { whep, tcp, udp } = self;
-        [("WHEP", whep.tally()), ("RTSP/TCP", tcp.tally()), ("RTSP/UDP", udp.tally())]
-    }
-
-    fn assert_missed_nothing(&self) {
-        println!("load average {}", load_average());
-        for (name, tally) in self.tallies() {
-            println!("{name}: {} frames, longest gap {:?}", tally.frames, tally.longest_gap);
-            let lost = (tally.missed, tally.unreadable, tally.packets_lost);
-            assert_eq!(lost, (0, 0, 0), "{name}: {tally:?}");
-            assert!(tally.frames >= 20 * TROUBLE.as_secs(), "{name}: {tally:?}");
-        }
+    async fn assert_missed_nothing(&self, server: &Lensline) {
+        let Self { whep, tcp, udp, skipped } = self;
+        let tallies =
+            [("WHEP", whep.tally()), ("RTSP/TCP", tcp.tally()), ("RTSP/UDP", udp.tally())];
+        assert_missed_nothing(server, skipped, &tallies).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_viewer_costs_the_others_nothing_and_is_let_go() {
     let _machine = alone().await;
-    let server = start(&format!("[webrtc]\nsilence_timeout_ms = 3000\n{SMALL}")).await;
+    let server = start(SMALL).await;
     let mut stopped_whep = aiortc(&server.url("whep/sim"), &["--seconds", "120"]);
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "quiet", "-rtsp_transport", "tcp", "-i", &server.rtsp[0]]);
@@ -68,10 +66,10 @@ async fn a_stopped_viewer_costs_the_others_nothing_and_is_let_go() {
     let stopped = [stopped_whep.pid().unwrap(), stopped_rtsp.id().unwrap()];
     stopped.iter().for_each(|pid| send_signal(*pid, Signal::STOP));
     tokio::time::sleep(TROUBLE).await;
-    innocent.assert_missed_nothing();
+    innocent.assert_missed_nothing(&server).await;
     let ends = server.metrics().await.by("lensline_sessions_total", "end");
     println!("ends while stopped: {ends:?}");
-    assert_eq!(ends.get("vanished"), Some(&1.0), "silent for 10 s, of 3 s: {ends:?}");
+    assert_eq!(ends.get("vanished"), Some(&1.0), "silent for longer than 8 s: {ends:?}");
     stopped.iter().for_each(|pid| send_signal(*pid, Signal::KILL));
     stopped_rtsp.wait().await.unwrap();
     server.sessions_are(3, SOON).await;
@@ -92,7 +90,7 @@ async fn an_rtsp_viewer_that_reads_nothing_is_closed_for_its_backlog() {
     .await;
     assert_eq!(ends.get("backlog"), Some(&1.0), "{ends:?}\n{}", server.log());
     server.sessions_are(3, SOON).await;
-    innocent.assert_missed_nothing();
+    innocent.assert_missed_nothing(&server).await;
     let _ = deaf.shutdown().await;
 }
 
@@ -143,7 +141,7 @@ async fn ask(stream: &mut tokio::net::TcpStream, request: &str, header: &str) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_that_are_killed_cost_the_others_nothing() {
     let _machine = alone().await;
-    let server = start(&format!("[webrtc]\nsilence_timeout_ms = 3000\n{SMALL}")).await;
+    let server = start(SMALL).await;
     let mut killed_whep = aiortc(&server.url("whep/sim"), &["--seconds", "120"]);
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "quiet", "-rtsp_transport", "udp", "-i", &server.rtsp[0]]);
@@ -154,7 +152,7 @@ async fn viewers_that_are_killed_cost_the_others_nothing() {
     drop(killed_whep);
     killed_rtsp.kill().await.unwrap();
     tokio::time::sleep(TROUBLE).await;
-    innocent.assert_missed_nothing();
+    innocent.assert_missed_nothing(&server).await;
     server.sessions_are(3, Duration::from_secs(90)).await;
 }
 
@@ -163,16 +161,16 @@ async fn a_flood_of_key_frame_requests_costs_the_others_nothing_and_few_key_fram
     let _machine = alone().await;
     let server = start(SMALL).await;
     let innocent = Innocent::join(&server).await;
-    let options = ["--seconds", "10", "--pli-per-second", "100"];
+    let options = ["--seconds", "12", "--pli-per-second", "100"];
     let mut flood = aiortc(&server.url("whep/sim"), &options);
     flood.event("frame", SOON).await;
     let before = innocent.whep.tally().key_frames;
     flood.event("done", TROUBLE + SOON).await;
-    innocent.assert_missed_nothing();
+    innocent.assert_missed_nothing(&server).await;
     let key_frames = innocent.whep.tally().key_frames - before;
     let metrics = server.metrics().await;
     let causes = metrics.by("lensline_keyframe_requests_total", "cause");
-    println!("{key_frames} key frames in 10 s of 100 PLI a second; requests by cause: {causes:?}");
+    println!("{key_frames} key frames in 12 s of 100 PLI a second; requests by cause: {causes:?}");
     // One in 2 s comes by itself; the coalescing window lets few more through.
-    assert!(key_frames <= 25, "{key_frames} key frames in 10 s: {causes:?}");
+    assert!(key_frames <= 30, "{key_frames} key frames in 12 s: {causes:?}");
 }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use lensline_clients::{
     Chromium, Lensline, Lines, Look, Recorder, RecorderTransport, RtspReceiver, Tally,
-    WhepReceiver, aiortc, load_average, until,
+    WhepReceiver, aiortc, until,
 };
 
-use crate::common::{Dice, SMALL, SOON, alone, start};
+use crate::common::{Dice, SMALL, SOON, alone, assert_missed_nothing, skipped, start};
 
 const LOOK: Look = Look::Packets { framerate: 30 };
 
@@ -114,14 +114,12 @@ async fn ten_viewers_of_mixed_kinds_come_and_go_and_who_stays_misses_nothing() {
     let _machine = alone().await;
     let server = start(SMALL).await;
     let stayers = Stayers::join(&server).await;
+    let skipped = skipped(&server).await;
     let (before, began) = (server.metrics().await, Instant::now());
     let (joins, most) = come_and_go(&server).await;
     let (after, seconds) = (server.metrics().await, began.elapsed().as_secs_f64());
-    println!("{joins} joins, at most {most} sessions, load average {}", load_average());
-    for (name, tally) in stayers.tallies() {
-        println!("{name}: {} frames, longest gap {:?}", tally.frames, tally.longest_gap);
-        assert_eq!((tally.missed, tally.unreadable), (0, 0), "{name}: {tally:?}");
-    }
+    println!("{joins} joins, at most {most} sessions");
+    assert_missed_nothing(&server, &skipped, &stayers.tallies()).await;
     let samples = stayers.chromium.script("return window.lensline.samples().length").await;
     assert!(samples.as_u64() > Some(0), "Chromium shows pictures: {samples}");
     let grown =

@@ -10,7 +10,7 @@ use lensline_clients::{
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::common::{SMALL, SOON, alone, frames_come, start};
+use crate::common::{SMALL, SOON, alone, assert_complete, frames_come, start};
 
 /// How long a player of somebody else may take, with its own buffering, for a few seconds of it.
 const PLAYER: Duration = Duration::from_secs(40);
@@ -76,7 +76,7 @@ async fn rtspsrc_sees_every_picture_over_tcp_and_over_udp() {
         let tally = frames_come(protocol, 90, || viewer.tally()).await;
         let median = quantile(&tally.latency_ms, 0.5);
         println!("rtspsrc over {protocol}: capture to decoded p50 {median:.1} ms");
-        assert_eq!((tally.missed, tally.disordered, tally.unreadable), (0, 0, 0), "{tally:?}");
+        assert_complete(&server, &tally);
     }
     server.sessions_are(0, SOON).await;
 }
@@ -90,8 +90,7 @@ async fn retina_records_from_a_key_frame_on_and_finds_the_same_sdp_again() {
         let mut recorder = Recorder::join(&server.rtsp[0], transport, 30).await.unwrap();
         recorder.take(60, SOON).await.unwrap();
         assert_eq!(recorder.first_is_key, Some(true), "{transport:?}");
-        let tally = &recorder.tally;
-        assert_eq!((tally.missed, tally.packets_lost, tally.disordered), (0, 0, 0), "{tally:?}");
+        assert_complete(&server, &recorder.tally);
         assert!(recorder.sdp.contains("sprop-parameter-sets="), "{}", recorder.sdp);
         // The session's own line (`o=`) may name another session.
         let lines = recorder.sdp.lines().filter(|line| !line.starts_with("o="));

@@ -33,6 +33,7 @@ pub struct House {
     pub runtime: Option<tokio::runtime::Runtime>,
     pub server: Option<RtspServer>,
     pub address: SocketAddr,
+    catalog: Arc<Catalog>,
     pub camera: Arc<Camera>,
     pub registry: Registry,
     pub admission: Admission,
@@ -49,6 +50,10 @@ impl House {
     }
 
     pub fn open_with(limits: Limits, with_pictures: bool) -> Self {
+        Self::open_at(([127, 0, 0, 1], 0).into(), limits, with_pictures)
+    }
+
+    pub fn open_at(listen: SocketAddr, limits: Limits, with_pictures: bool) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         gst::init().unwrap();
         // GLib keeps threads for a while in case they are needed again; here they are counted.
@@ -76,13 +81,10 @@ impl House {
         let registry = Registry::new(Arc::clone(&metrics));
         let (admission, shutdown) = (Admission::new(limits), Shutdown::new());
         let teardowns = Teardowns::new(metrics.teardowns_stuck.clone());
-        let config = Rtsp {
-            listen: ([127, 0, 0, 1], 0).into(),
-            transports: vec![RtspTransport::Tcp, RtspTransport::Udp],
-        };
+        let catalog = Arc::new(Catalog::new(vec![Arc::clone(&camera)]));
         let server = RtspServer::bind(
-            &config,
-            Arc::new(Catalog::new(vec![Arc::clone(&camera)])),
+            &config(listen),
+            Arc::clone(&catalog),
             admission.clone(),
             registry.clone(),
             Arc::clone(&metrics),
@@ -95,6 +97,7 @@ impl House {
             address: server.address(),
             runtime: Some(runtime),
             server: Some(server),
+            catalog,
             camera,
             registry,
             admission,
@@ -108,6 +111,20 @@ impl House {
             eventually("the format is known", || house.camera.renditions[0].format().is_some());
         }
         house
+    }
+
+    /// Another server on the same address.
+    pub fn bind_another(&self) -> Result<RtspServer, lensline::error::Error> {
+        RtspServer::bind(
+            &config(self.address),
+            Arc::clone(&self.catalog),
+            self.admission.clone(),
+            self.registry.clone(),
+            Arc::clone(&self.metrics),
+            self.teardowns.clone(),
+            tokio::runtime::Handle::clone(self.runtime.as_ref().unwrap().handle()),
+            self.shutdown.listen(),
+        )
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -144,6 +161,10 @@ impl House {
             assert!(runtime.block_on(server.stopped()), "the server has not stopped");
         }
     }
+}
+
+fn config(listen: SocketAddr) -> Rtsp {
+    Rtsp { listen, transports: vec![RtspTransport::Tcp, RtspTransport::Udp] }
 }
 
 impl Drop for House {

@@ -1,5 +1,12 @@
 //! RTSP as recorders and players meet it: real clients, and clients that behave badly.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it saw"
+)]
+
 mod clients;
 mod house;
 mod viewer;
@@ -47,6 +54,9 @@ fn the_first_picture_is_an_idr_and_the_answer_to_play_announces_its_first_packet
     }
     house.empties();
     assert_eq!(house.ended("rtsp_tcp", "left"), 3);
+    let send = house.metrics.stage_seconds.with_label_values(&["cam", "send"]);
+    assert!(send.get_sample_count() > 40, "{} frames timed", send.get_sample_count());
+    println!("mean of send: {} s", send.get_sample_sum() / send.get_sample_count() as f64);
 }
 
 /// The number after `name` in an RTP-Info header.
@@ -255,7 +265,7 @@ fn leave_at(house: &House, stage: u32) {
     let mut viewer = Viewer::connect(house.address, "/cam");
     let transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1");
     let udp = ("Transport", "RTP/AVP;unicast;client_port=45000-45001");
-    let polite = stage % 2 == 0;
+    let polite = stage.is_multiple_of(2);
     match (stage / 2) % 6 {
         0 => {}
         1 if polite => drop(viewer.ask("DESCRIBE", "", &[])),
@@ -346,5 +356,23 @@ fn a_connection_that_never_asks_is_closed() {
     let mut mute = TcpStream::connect(house.address).unwrap();
     mute.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(mute.read(&mut [0; 16]).unwrap(), 0, "it is closed, not timed out");
+    house.empties();
+}
+
+#[test]
+fn an_address_that_is_taken_is_reported_with_the_option_that_changes_it() {
+    let house = House::open();
+    let error = house.bind_another().unwrap_err().to_string();
+    assert!(error.contains("--rtsp-listen"), "{error}");
+    assert!(error.contains(&house.address.to_string()), "{error}");
+}
+
+#[test]
+fn ipv6_viewers_are_served_too() {
+    let house = House::open_at(([0, 0, 0, 0, 0, 0, 0, 1], 0).into(), LIMITS, true);
+    let (mut viewer, _) = Viewer::play(house.address, "/cam");
+    assert!(unit_types(&viewer.picture().unwrap()).contains(&IDR));
+    assert_eq!(house.registry.list()[0].address.ip(), house.address.ip());
+    drop(viewer);
     house.empties();
 }

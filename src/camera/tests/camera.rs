@@ -57,8 +57,7 @@ async fn a_key_frame_asked_for_comes_soon_with_either_software_encoder() {
         let frames = collect(&mut subscriber, 60).await;
         let keys: Vec<usize> = (0..60).filter(|&index| frames[index].key).collect();
         assert_eq!(keys.len(), 1, "{kind:?}: {keys:?}");
-        let counted = bench.metrics.keyframe_requests.with_label_values(&["sim", "viewer"]).get();
-        assert_eq!(counted, 10);
+        assert_eq!(hub.key_frame_requests(Cause::Viewer), 10);
         bench.stop().await;
     }
 }

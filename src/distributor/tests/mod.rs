@@ -2,7 +2,7 @@
 //!
 //! `scenarios` holds bodies that run in two worlds: small under loom, which tries every order of
 //! events (`loom`), and large on real threads (`stress`). `model` compares whole histories with an
-//! oracle. `rules` and `keyframe` pin down single promises.
+//! oracle. `rules` pins down single promises.
 
 mod scenarios;
 mod world;
@@ -10,8 +10,6 @@ mod world;
 #[cfg(feature = "loom")]
 mod loom;
 
-#[cfg(not(feature = "loom"))]
-mod keyframe;
 #[cfg(not(feature = "loom"))]
 mod model;
 #[cfg(not(feature = "loom"))]

@@ -194,7 +194,7 @@ mod imp {
         fn close(&self) {
             let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
             let (Some(connection), Some(shared)) = (connection, self.shared.get()) else { return };
-            for media in connection.medias() {
+            for media in connection.medias().into_iter().filter(Media::has_failed) {
                 let name = connection.address().to_string();
                 shared.teardowns.take(&name, Cleanup::new(move || media.tear_down()));
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gst_rtsp_server::prelude::*;
+use glib::prelude::*;
 
 use super::idle::Activity;
 use super::media::Media;
@@ -108,10 +108,9 @@ impl Connection {
 
     /// The medias that were built for it and are not torn down yet.
     pub(super) fn medias(&self) -> Vec<Media> {
-        let live =
-            self.state().medias.iter().filter_map(glib::WeakRef::upgrade).collect::<Vec<_>>();
-        let gone = gst_rtsp_server::RTSPMediaStatus::Unprepared;
-        live.into_iter().filter(|media| media.has_begun() && media.status_now() != gone).collect()
+        let medias = self.state().medias.clone();
+        let live = medias.iter().filter_map(glib::WeakRef::upgrade);
+        live.filter(|media| !media.is_torn_down()).collect()
     }
 
     /// Ends it. gst-rtsp-server sees the end of the stream on its own thread, and tears down

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use gst_rtsp_server::RTSPMedia;
 use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::subclass::prelude::*;
-use gst_rtsp_server::{RTSPMedia, RTSPMediaStatus};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::batch;
 use super::connection::Connection;
 use super::server::Shared;
 use crate::catalog::{Format, Rendition};
@@ -21,13 +22,14 @@ use crate::distributor::Subscriber;
 use crate::egress::feed::{self, FeedEnd};
 use crate::egress::session::{End, Registration, Session, Transport};
 use crate::frame::Frame;
-use crate::guard::{Signal, Stack};
+use crate::guard::{Probe, Signal, Stack};
 
 /// A viewer that takes nothing for this long is in arrears and is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bound on the time from PLAY to the first picture. gst-rtsp-server itself would wait 20 s.
-const FIRST_FRAME_TIMEOUT: Duration = Duration::from_millis(900);
+/// Bound on the time from PLAY to the first picture: longer than the GOP of a camera that cannot be
+/// asked for key frames, shorter than the patience of clients. gst-rtsp-server itself waits 20 s.
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(3);
 
 glib::wrapper! {
     /// One viewer's media.
@@ -42,11 +44,7 @@ impl Media {
         rendition: &Arc<Rendition>,
         connection: &Arc<Connection>,
     ) {
-        let source = self.element().downcast::<gst::Bin>().ok().and_then(|bin| bin.by_name("feed"));
-        let Some(source) = source.and_then(|source| source.downcast::<gst_app::AppSrc>().ok())
-        else {
-            return;
-        };
+        let Some((source, packets)) = ends(self.element()) else { return };
         if let Some(format) = rendition.format() {
             describe(&source, &format);
         }
@@ -55,15 +53,11 @@ impl Media {
             rendition: Arc::clone(rendition),
             connection: Arc::downgrade(connection),
             source,
+            packets,
         };
         // A media is configured once.
         let _ = self.imp().link.set(link);
         connection.adopt(self);
-    }
-
-    /// Whether it was configured.
-    pub(super) fn has_begun(&self) -> bool {
-        self.imp().link.get().is_some()
     }
 
     /// What it shows.
@@ -71,9 +65,14 @@ impl Media {
         self.imp().link.get().map(|link| &link.rendition)
     }
 
-    /// What gst-rtsp-server has made of it. Unlike `status`, does not wait while it is prepared.
-    pub(super) fn status_now(&self) -> RTSPMediaStatus {
-        self.imp().status()
+    /// Whether its pipeline is gone, or about to go.
+    pub(super) fn is_torn_down(&self) -> bool {
+        self.imp().torn_down.load(Ordering::Acquire)
+    }
+
+    /// Whether it failed, so that gst-rtsp-server may not tear it down.
+    pub(super) fn has_failed(&self) -> bool {
+        self.imp().failed.load(Ordering::Acquire) && !self.is_torn_down()
     }
 
     /// Ends its session, if it has one, for this reason.
@@ -106,11 +105,20 @@ struct Link {
     rendition: Arc<Rendition>,
     connection: Weak<Connection>,
     source: gst_app::AppSrc,
+    packets: gst::Pad,
+}
+
+/// Where a media's frames go in and where its packets come out.
+fn ends(element: gst::Element) -> Option<(gst_app::AppSrc, gst::Pad)> {
+    let bin = element.downcast::<gst::Bin>().ok()?;
+    let source = bin.by_name("feed")?.downcast::<gst_app::AppSrc>().ok()?;
+    Some((source, bin.by_name("pay0")?.static_pad("src")?))
 }
 
 struct Playing {
     registration: Registration,
     feed: Option<AbortHandle>,
+    batch: Option<Probe>,
 }
 
 mod imp {
@@ -122,8 +130,8 @@ mod imp {
         playing: Mutex<Option<Playing>>,
         guards: Mutex<Stack>,
         over_udp: AtomicBool,
-        torn_down: AtomicBool,
-        failed: AtomicBool,
+        pub(super) torn_down: AtomicBool,
+        pub(super) failed: AtomicBool,
     }
 
     #[glib::object_subclass]
@@ -159,7 +167,10 @@ mod imp {
             let prerolled = self.parent_unsuspend();
             match &prerolled {
                 Ok(()) => self.note_playing(),
-                Err(_) => self.stop_feed(),
+                Err(_) => {
+                    self.failed.store(true, Ordering::Release);
+                    self.stop_feed();
+                }
             }
             prerolled
         }
@@ -189,16 +200,6 @@ mod imp {
 
         pub(super) fn keep(&self, guard: Signal) {
             self.guards.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
-        }
-
-        pub(super) fn status(&self) -> RTSPMediaStatus {
-            if self.torn_down.load(Ordering::Acquire) {
-                return RTSPMediaStatus::Unprepared;
-            }
-            match self.failed.load(Ordering::Acquire) {
-                true => RTSPMediaStatus::Error,
-                false => RTSPMediaStatus::Prepared,
-            }
         }
 
         /// Sends each packet when it comes. gst-rtsp-server makes the sink for TCP wait until a
@@ -235,8 +236,10 @@ mod imp {
                 let rendition = Arc::clone(&link.rendition);
                 let registry = &link.shared.registry;
                 let registration = registry.register(transport, rendition, connection.address());
-                Playing { registration, feed: None }
+                Playing { registration, feed: None, batch: None }
             });
+            // A new one each time: nothing of what was under way before a pause goes on after it.
+            playing.batch = batch::gather(&link.packets);
             let session = playing.registration.session();
             let started = started(&link.source);
             let task = supply(
@@ -346,8 +349,14 @@ async fn supply(
         if started.await.is_err() {
             return FeedEnd::Refused(gst::FlowError::Flushing);
         }
-        feed::run(subscriber, source.clone(), Arc::clone(&session), &shared.metrics, STALL_TIMEOUT)
-            .await
+        feed::run_to_socket(
+            subscriber,
+            source.clone(),
+            Arc::clone(&session),
+            &shared.metrics,
+            STALL_TIMEOUT,
+        )
+        .await
     };
     tokio::pin!(feeding);
     let end = match tokio::time::timeout(FIRST_FRAME_TIMEOUT, &mut feeding).await {

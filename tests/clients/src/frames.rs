@@ -3,6 +3,7 @@
 //! Two looks at it: the stamp burned into every picture of the simulated camera (needs decoding),
 //! or the RTP headers (cheap, for many receivers at a time).
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,11 +48,12 @@ impl Stamp {
 }
 
 /// Counts of what came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Tally {
     /// Pictures that came.
     pub frames: u64,
-    /// Pictures that were made between the first and the last that came, and did not come.
+    /// Pictures that were due between the first and the last that came, and did not come. The
+    /// camera itself may have left them out, on a busy machine: see [`Tally::lacks`].
     pub missed: u64,
     /// Pictures whose stamp could not be read.
     pub unreadable: u64,
@@ -71,7 +73,8 @@ pub struct Tally {
     pub longest_gap: Duration,
     /// When that time was over.
     pub longest_gap_end: Option<Instant>,
-    newest_number: Option<u16>,
+    /// The numbers of the pictures that came, not wrapped (stamps only).
+    numbers: Vec<i64>,
     newest_sequence: Option<u16>,
     newest_time: Option<u32>,
 }
@@ -79,15 +82,29 @@ pub struct Tally {
 impl Tally {
     /// A picture with this stamp came.
     pub fn saw_number(&mut self, number: u16, now: Instant) {
-        let step = self.newest_number.map_or(1, |newest| number.wrapping_sub(newest) as i16);
-        self.arrived(i64::from(step), now);
+        let newest = self.numbers.last().copied();
+        // The low 16 bits of the last number are what its stamp said.
+        let step = newest.map_or(1, |newest| i64::from(number.wrapping_sub(newest as u16) as i16));
+        self.arrived(step, now);
         if step > 0 {
-            self.newest_number = Some(number);
+            self.numbers.push(newest.map_or(i64::from(number), |newest| newest + step));
         }
     }
 
-    /// An RTP packet came; `packet` holds at least its header.
-    pub fn saw_packet(&mut self, packet: &[u8], framerate: u32, now: Instant) {
+    /// Pictures that `other` saw in our time, and we did not (stamps only). Both must have begun
+    /// in the same 65536 pictures.
+    pub fn lacks(&self, other: &Self) -> usize {
+        let (Some(first), Some(last)) = (self.numbers.first(), self.numbers.last()) else {
+            return 0;
+        };
+        let ours = |number: &&i64| (first..=last).contains(number);
+        let lacking = |number: &&i64| self.numbers.binary_search(number).is_err();
+        other.numbers.iter().filter(ours).filter(lacking).count()
+    }
+
+    /// An RTP packet came; `packet` holds at least its header. Pictures are counted by it where
+    /// their rate is given.
+    pub fn saw_packet(&mut self, packet: &[u8], framerate: Option<u32>, now: Instant) {
         let Some(header) = packet.get(..12) else { return };
         let sequence = u16::from_be_bytes([header[2], header[3]]);
         let time = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
@@ -99,7 +116,8 @@ impl Tally {
             self.packets_lost += u64::from(step - 1);
         }
         self.newest_sequence = Some(sequence);
-        if header[1] & 0x80 != 0 {
+        let marked = header[1] & 0x80 != 0;
+        if let Some(framerate) = framerate.filter(|_| marked) {
             self.saw_time(time, framerate, now);
         }
     }
@@ -145,6 +163,21 @@ impl Tally {
     }
 }
 
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally")
+            .field("frames", &self.frames)
+            .field("missed", &self.missed)
+            .field("unreadable", &self.unreadable)
+            .field("disordered", &self.disordered)
+            .field("packets_lost", &self.packets_lost)
+            .field("key_frames", &self.key_frames)
+            .field("longest_gap", &self.longest_gap)
+            .field("numbers", &(self.numbers.first(), self.numbers.last()))
+            .finish_non_exhaustive()
+    }
+}
+
 /// A tally that a receiver fills while others read it.
 #[derive(Clone, Debug, Default)]
 pub struct Watch(Arc<Mutex<Tally>>);
@@ -179,8 +212,11 @@ impl Watch {
         let entry = depay.static_pad("sink").expect("rtph264depay has a sink pad");
         self.watch_key_frames(&depay.static_pad("src").expect("rtph264depay has a source pad"));
         match look {
-            Look::Stamps => self.watch_pictures(&bin),
-            Look::Packets { framerate } => self.watch_packets(&entry, framerate),
+            Look::Stamps => {
+                self.watch_pictures(&bin);
+                self.watch_packets(&entry, None);
+            }
+            Look::Packets { framerate } => self.watch_packets(&entry, Some(framerate)),
         }
         let ghost = gst::GhostPad::with_target(&entry).expect("a free pad can be shown outside");
         bin.add_pad(&ghost).expect("the bin has no pad yet");
@@ -216,7 +252,7 @@ impl Watch {
         });
     }
 
-    fn watch_packets(&self, pad: &gst::Pad, framerate: u32) {
+    fn watch_packets(&self, pad: &gst::Pad, framerate: Option<u32>) {
         let watch = self.clone();
         let count = move |buffer: &gst::BufferRef| {
             let mut header = [0; 12];
@@ -256,9 +292,12 @@ mod tests {
             tally.saw_number(number, now);
         }
         assert_eq!((tally.frames, tally.missed, tally.disordered), (6, 2, 1));
+        let mut other = Tally::default();
+        (65_500..=65_535).chain(0..10).for_each(|number| other.saw_number(number, now));
+        assert_eq!((tally.lacks(&other), other.lacks(&tally)), (2, 0));
         let mut tally = Tally::default();
         for (sequence, time) in [(65_535, u32::MAX - 2_000), (0, 1_100), (2, 3_980), (3, 13_000)] {
-            tally.saw_packet(&packet(sequence, time), 30, now);
+            tally.saw_packet(&packet(sequence, time), Some(30), now);
         }
         assert_eq!((tally.frames, tally.missed, tally.packets_lost), (4, 2, 1));
     }

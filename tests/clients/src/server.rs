@@ -104,6 +104,10 @@ impl Lensline {
         if !config.contains("[[camera]]") {
             command.arg("--simulate");
         }
+        // What the environment overrides is the scenario's to say.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LENSLINE_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().expect("the program can be started");
         let log = Arc::new(Mutex::new(String::new()));
