@@ -102,8 +102,7 @@ async fn two_renditions_show_the_same_pictures_at_their_own_size_and_rate() {
     });
     let bench = Bench::start(&config);
     let (mut main, mut small) = (bench.subscribe("main"), bench.subscribe("small"));
-    let small_frames = collect(&mut small, 20).await;
-    let main_frames = collect(&mut main, 50).await;
+    let (small_frames, main_frames) = tokio::join!(collect(&mut small, 20), collect(&mut main, 50));
     let format = bench.camera.renditions[1].format().unwrap();
     assert_eq!((format.width, format.height, format.framerate), (320, 180, (15, 1)));
     let (first, last) = (small_frames[0].captured, small_frames[19].captured);
