@@ -145,7 +145,7 @@ impl Running {
         };
         self.watch_encoder(index, controlled)?;
         if let (false, Some(simulator)) = (encode.is_empty(), &parts.simulator) {
-            self.burn_stamp(controlled)?;
+            self.burn_stamp(controlled, simulator)?;
             self.spoil(controlled, simulator)?;
         }
         let kind = Kind::of(parts.plan.encoder);
@@ -213,10 +213,17 @@ impl Running {
     }
 
     /// Burns the stamp into every picture right before it is encoded.
-    fn burn_stamp(&mut self, encoder: &gst::Element) -> Result<(), Lost> {
-        self.probe(encoder, "sink", gst::PadProbeType::BUFFER, |pad, info| {
-            if let (Some(caps), Some(buffer)) = (pad.current_caps(), info.buffer_mut()) {
-                simulated::burn_into(buffer, &caps);
+    fn burn_stamp(
+        &mut self,
+        encoder: &gst::Element,
+        simulator: &Arc<Simulator>,
+    ) -> Result<(), Lost> {
+        let simulator = Arc::downgrade(simulator);
+        self.probe(encoder, "sink", gst::PadProbeType::BUFFER, move |pad, info| {
+            if let (Some(simulator), Some(caps), Some(buffer)) =
+                (simulator.upgrade(), pad.current_caps(), info.buffer_mut())
+            {
+                simulated::burn_into(buffer, &caps, &simulator);
             }
             gst::PadProbeReturn::Ok
         })

@@ -27,9 +27,6 @@ use picture::{Picture, Planes};
 /// one in each of a few encoders.
 const POOL_BUFFERS: u32 = 8;
 
-/// `GST_BUFFER_OFFSET_NONE`.
-const NO_OFFSET: u64 = u64::MAX;
-
 /// The simulated camera across rebuilds: its schedule of faults and its textures, painted once.
 #[derive(Debug)]
 pub(super) struct Simulator {
@@ -172,6 +169,11 @@ impl Simulator {
         u64::try_from(elapsed * u128::from(self.framerate) / 1_000_000_000).unwrap_or(u64::MAX)
     }
 
+    /// The picture taken nearest to `captured`.
+    fn number_at(&self, captured: Timestamp) -> u64 {
+        self.number_before(captured.plus(self.interval() / 2))
+    }
+
     fn interval(&self) -> Duration {
         Duration::from_secs(1) / self.framerate
     }
@@ -300,15 +302,16 @@ fn pool(info: &gst_video::VideoInfo) -> Result<gst::BufferPool, glib::BoolError>
     Ok(pool.upcast())
 }
 
-/// Burns stamp and caption into a picture on its way into an encoder.
+/// Burns stamp and caption into a picture of `simulator` on its way into an encoder.
 ///
-/// The time is the buffer's PTS, a running time on the one clock; the frame number is the buffer's
-/// offset. Does nothing to what is not an I420 picture with both.
-pub(super) fn burn_into(buffer: &mut gst::Buffer, caps: &gst::CapsRef) {
+/// The time is the buffer's PTS, a running time on the one clock. The number is that of the
+/// picture taken at that time, not the buffer's offset: a videorate on the way counts anew. Does
+/// nothing to what is not an I420 picture with a PTS.
+pub(super) fn burn_into(buffer: &mut gst::Buffer, caps: &gst::CapsRef, simulator: &Simulator) {
     let Some(pts) = buffer.pts() else { return };
-    let number = buffer.offset();
+    let number = simulator.number_at(Timestamp::from(pts));
     let Ok(info) = gst_video::VideoInfo::from_caps(caps) else { return };
-    if info.format() != gst_video::VideoFormat::I420 || number == NO_OFFSET {
+    if info.format() != gst_video::VideoFormat::I420 {
         return;
     }
     let unix_ms = u64::try_from(Timestamp::from(pts).to_unix().as_millis()).unwrap_or(0);

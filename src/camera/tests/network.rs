@@ -30,10 +30,10 @@ impl NetworkCamera {
             factory.set_launch(launch);
             factory.set_shared(true);
             server.mount_points().unwrap().add_factory("/stream", factory);
-            let attached = server.attach(Some(&context)).unwrap();
+            // The source goes with its context.
+            let _attached = server.attach(Some(&context)).unwrap();
             sender.send(u16::try_from(server.bound_port()).unwrap()).unwrap();
             looped.run();
-            attached.remove();
         });
         let port = port.recv_timeout(PATIENCE).unwrap();
         Self { main_loop, thread: Some(thread), port }
@@ -50,7 +50,9 @@ impl NetworkCamera {
 
 impl Drop for NetworkCamera {
     fn drop(&mut self) {
-        self.main_loop.quit();
+        // On the loop itself: a quit before it runs would be lost.
+        let main_loop = self.main_loop.clone();
+        self.main_loop.context().invoke(move || main_loop.quit());
         self.thread.take().unwrap().join().unwrap();
     }
 }
@@ -85,7 +87,8 @@ async fn a_network_camera_s_h264_is_passed_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_camera_that_sends_something_else_is_refused_in_words() {
     let server = NetworkCamera::start(
-        "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=10/1 \
+        "( videotestsrc is-live=true \
+           ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 \
            ! jpegenc ! rtpjpegpay name=pay0 pt=26 )",
     );
     let bench = Bench::start(&server.config());
