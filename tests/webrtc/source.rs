@@ -30,8 +30,12 @@ const DESCRIPTION: &str = "videotestsrc is-live=true ! \
 impl Source {
     pub fn start() -> Self {
         gst::init().unwrap();
-        let limits =
-            Limits { ring_frames: 64, subscribers_max: 64, lag_frames_max: 30, join_frames_max: 8 };
+        let limits = Limits {
+            ring_frames: 128,
+            subscribers_max: 64,
+            lag_frames_max: 30,
+            join_frames_max: 8,
+        };
         let (mut publisher, hub) = distributor::channel(limits).unwrap();
         let rendition = Rendition::new("cam".into(), "main".into(), hub);
         rendition.set_format(Format {
