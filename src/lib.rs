@@ -14,7 +14,7 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, guard, metrics, log} →
-//! {config, elements, workarounds, frame, clock, error, shutdown}`
+//! {config, elements, workarounds, frame, packets, nal, clock, error, shutdown}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -39,6 +39,8 @@ pub mod error;
 pub mod frame;
 pub mod log;
 pub mod metrics;
+pub mod nal;
+pub mod packets;
 pub mod probe;
 pub mod shutdown;
 pub mod workarounds;

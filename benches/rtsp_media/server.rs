@@ -162,7 +162,7 @@ fn publish(
         }
         let now = Timestamp::now();
         rendition.saw_frame(now);
-        publisher.publish(key, Frame { captured: now, encoded: now, key, payload });
+        publisher.publish(key, Frame::new(now, now, key, payload));
     })
 }
 

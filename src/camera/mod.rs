@@ -17,7 +17,6 @@ mod encoder;
 mod keyframe;
 mod libcamera;
 mod lost;
-mod nal;
 mod pipeline;
 mod plan;
 mod rtsp;

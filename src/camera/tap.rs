@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gst::prelude::*;
 use tokio::sync::{Notify, watch};
 
-use super::nal::{self, AccessUnit};
 use super::timeline::Timeline;
 use super::watchdog::Marks;
 use crate::catalog::{Format, Rendition};
@@ -17,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::distributor::Publisher;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
+use crate::nal::{self, AccessUnit};
 
 /// Access units an appsink may hold. The callback takes each as it comes.
 const SINK_BUFFERS: u32 = 4;
@@ -202,7 +202,7 @@ impl State {
         let format = key.then(|| self.format(sample)).flatten();
         let captured = self.timeline.place(running_time(sample, buffer), now);
         let payload = payload(bytes, captured, key)?;
-        Some((Frame { captured, encoded: now, key, payload }, format))
+        Some((Frame::new(captured, now, key, payload), format))
     }
 
     /// The access unit's bytes, copied out of the encoder's buffer: the one copy. Where an IDR

@@ -95,6 +95,8 @@ pub enum RtspTransport {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webrtc {
+    /// What carries the media.
+    pub engine: WebrtcEngine,
     /// `stun:host:port` URIs.
     pub stun_servers: Vec<String>,
     /// TURN servers.
@@ -107,6 +109,32 @@ pub struct Webrtc {
     pub negotiation_timeout_ms: u64,
     /// A viewer of whom nothing was heard for so long is gone, in milliseconds.
     pub silence_timeout_ms: u64,
+}
+
+/// `webrtc.engine`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebrtcEngine {
+    /// The one that suits the rest of the configuration: see [`Webrtc::uses_webrtcbin`].
+    #[default]
+    Auto,
+    /// str0m: one socket for all viewers, no thread for any; host candidates only.
+    Str0m,
+    /// GStreamer's webrtcbin: a pipeline, threads and sockets for every viewer; candidates of STUN
+    /// and TURN servers too.
+    Webrtcbin,
+}
+
+impl Webrtc {
+    /// Whether webrtcbin carries the media: where it is asked for, and where candidates of STUN or
+    /// TURN servers are.
+    pub fn uses_webrtcbin(&self) -> bool {
+        match self.engine {
+            WebrtcEngine::Auto => !self.stun_servers.is_empty() || !self.turn_servers.is_empty(),
+            WebrtcEngine::Str0m => false,
+            WebrtcEngine::Webrtcbin => true,
+        }
+    }
 }
 
 /// One TURN server.
@@ -306,6 +334,7 @@ impl Default for Rtsp {
 impl Default for Webrtc {
     fn default() -> Self {
         Self {
+            engine: WebrtcEngine::Auto,
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             udp_ports: None,

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gst::prelude::*;
-use prometheus::{Histogram, IntCounter};
+use prometheus::Histogram;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::session::Session;
+use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::distributor::{Delivery, Subscriber};
 use crate::frame::Frame;
@@ -71,22 +72,12 @@ pub fn appsrc() -> gst_app::AppSrc {
 /// Hands the frames of `subscriber` to `appsrc` until one side ends, and counts them in the
 /// session's statistics and the metrics. Replaces the callbacks of `appsrc`.
 ///
+/// There must be no queue behind the appsrc: it then comes back for more when the last packet of a
+/// frame was handed to the socket, so the stage `send` is measured at the cost of one look a frame.
+///
 /// A pipeline that takes nothing for `stall_timeout` ends the feed.
 pub async fn run(
-    subscriber: Subscriber<Frame>,
-    appsrc: gst_app::AppSrc,
-    session: Arc<Session>,
-    metrics: &Metrics,
-    stall_timeout: Duration,
-) -> FeedEnd {
-    hand_over(subscriber, appsrc, session, metrics, stall_timeout, None).await
-}
-
-/// Like [`run`], for a pipeline without a queue behind the appsrc: there, the appsrc comes back
-/// for more when the last packet of a frame was handed to the socket, so the stage `send` is
-/// measured at the cost of one look a frame.
-pub async fn run_to_socket(
-    subscriber: Subscriber<Frame>,
+    mut subscriber: Subscriber<Frame>,
     appsrc: gst_app::AppSrc,
     session: Arc<Session>,
     metrics: &Metrics,
@@ -95,19 +86,8 @@ pub async fn run_to_socket(
     let send = metrics.stage_seconds.with_label_values(&[&*session.rendition.camera, "send"]);
     let sending = Arc::new(Sending::new(send));
     let _probe = Sending::watch(&sending, &appsrc);
-    hand_over(subscriber, appsrc, session, metrics, stall_timeout, Some(sending)).await
-}
-
-async fn hand_over(
-    mut subscriber: Subscriber<Frame>,
-    appsrc: gst_app::AppSrc,
-    session: Arc<Session>,
-    metrics: &Metrics,
-    stall_timeout: Duration,
-    sending: Option<Arc<Sending>>,
-) -> FeedEnd {
-    let room = Room::of(&appsrc, sending.clone());
-    let mut tally = Tally::new(&session, metrics);
+    let room = Room::of(&appsrc, Arc::clone(&sending));
+    let mut tally = Tally::new(Arc::clone(&session), metrics);
     let ending = session.ending();
     tokio::pin!(ending);
     loop {
@@ -126,9 +106,7 @@ async fn hand_over(
             delivery = subscriber.next() => delivery,
         };
         let Some(delivery) = delivery else { return FeedEnd::Finished };
-        if let Some(sending) = &sending {
-            sending.pushing(&delivery.item);
-        }
+        sending.pushing(&delivery.item);
         if let Err(error) = appsrc.push_buffer(buffer(&delivery)) {
             return FeedEnd::Refused(error);
         }
@@ -152,13 +130,11 @@ struct Room {
 }
 
 impl Room {
-    fn of(appsrc: &gst_app::AppSrc, sending: Option<Arc<Sending>>) -> Self {
+    fn of(appsrc: &gst_app::AppSrc, sending: Arc<Sending>) -> Self {
         let wanted = Arc::new(Notify::new());
         let notify = Arc::clone(&wanted);
         let need_data = move |_: &gst_app::AppSrc, _| {
-            if let Some(sending) = &sending {
-                sending.sent(Timestamp::now());
-            }
+            sending.sent(Timestamp::now());
             notify.notify_one();
         };
         appsrc.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(need_data).build());
@@ -244,49 +220,6 @@ impl Sending {
     }
 }
 
-/// What one feed adds to the figures; label look-ups are made once.
-struct Tally<'a> {
-    session: &'a Session,
-    delivered: IntCounter,
-    skipped: IntCounter,
-    distribute: Histogram,
-    join: Option<&'a Histogram>,
-    since: Timestamp,
-}
-
-impl<'a> Tally<'a> {
-    fn new(session: &'a Session, metrics: &'a Metrics) -> Self {
-        let camera = &*session.rendition.camera;
-        let labels = [camera, session.transport.as_str()];
-        Self {
-            session,
-            delivered: metrics.frames_delivered.with_label_values(&labels),
-            skipped: metrics.frames_skipped.with_label_values(&labels),
-            distribute: metrics.stage_seconds.with_label_values(&[camera, "distribute"]),
-            join: Some(&metrics.join_seconds),
-            since: Timestamp::now(),
-        }
-    }
-
-    fn delivered(&mut self, delivery: &Delivery<Frame>) {
-        let now = Timestamp::now();
-        if let Some(join) = self.join.take() {
-            join.observe(now.since(self.session.started).as_secs_f64());
-        }
-        // Frames of the GOP that a viewer joins on are older than the viewer: their age says
-        // nothing of the way they took.
-        if delivery.item.encoded >= self.since {
-            self.distribute.observe(now.since(delivery.item.encoded).as_secs_f64());
-        }
-        let size_bytes = u64::try_from(delivery.item.size_bytes()).unwrap_or(u64::MAX);
-        self.session.stats.delivered.add(1);
-        self.session.stats.skipped.add(delivery.skipped);
-        self.session.stats.bytes.add(size_bytes);
-        self.delivered.inc();
-        self.skipped.inc_by(delivery.skipped);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,9 +265,7 @@ mod tests {
             let session = Arc::clone(self.registration.session());
             let subscriber = session.rendition.hub.subscribe().unwrap();
             let (appsrc, metrics) = (self.appsrc.clone(), Arc::clone(&self.metrics));
-            tokio::spawn(async move {
-                run_to_socket(subscriber, appsrc, session, &metrics, stall).await
-            })
+            tokio::spawn(async move { run(subscriber, appsrc, session, &metrics, stall).await })
         }
 
         fn publish(&mut self, key: bool) {
@@ -342,7 +273,7 @@ mod tests {
             self.seq += 1;
             let mut payload = gst::Buffer::from_slice(self.seq.to_be_bytes());
             payload.get_mut().unwrap().set_pts(gst::ClockTime::from(now));
-            self.publisher.publish(key, Frame { captured: now, encoded: now, key, payload });
+            self.publisher.publish(key, Frame::new(now, now, key, payload));
         }
 
         fn received(&self) -> Option<gst::Buffer> {

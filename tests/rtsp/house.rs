@@ -241,7 +241,7 @@ fn source(
         }
         let now = Timestamp::now();
         rendition.saw_frame(now);
-        publisher.publish(key, Frame { captured: captured.into(), encoded: now, key, payload });
+        publisher.publish(key, Frame::new(captured.into(), now, key, payload));
         Ok(gst::FlowSuccess::Ok)
     });
     tap.set_callbacks(callbacks.build());

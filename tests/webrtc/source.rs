@@ -62,8 +62,7 @@ impl Source {
             let writable = payload.get_mut().unwrap();
             writable.set_pts(captured);
             writable.set_dts(gst::ClockTime::NONE);
-            let frame =
-                Frame { captured: captured.into(), encoded: Timestamp::now(), key, payload };
+            let frame = Frame::new(captured.into(), Timestamp::now(), key, payload);
             publisher.publish(key, frame);
             Ok(gst::FlowSuccess::Ok)
         };

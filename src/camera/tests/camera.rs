@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::camera::nal;
 use crate::catalog::{Control, ControlError};
 use crate::config::{EncoderKind, RenditionConfig};
 use crate::distributor::Cause;
+use crate::nal;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_flow_in_order_and_start_with_a_complete_key_frame() {

@@ -5,8 +5,8 @@ use std::thread::JoinHandle as Thread;
 use gst_rtsp_server::prelude::*;
 
 use super::*;
-use crate::camera::nal;
 use crate::catalog::{Control, ControlError};
+use crate::nal;
 
 /// An RTSP server on a main loop of its own, until dropped.
 struct NetworkCamera {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Camera, Crop, EncoderKind, Fault, FaultKind, Flip, PortRange, RenditionConfig, RtspTransport,
-    Simulated, Source, TurnServer,
+    Simulated, Source, TurnServer, WebrtcEngine,
 };
 
 fn config(camera: impl FnOnce(&mut Camera)) -> Config {
@@ -116,13 +116,33 @@ fn stun_and_turn_have_the_form_of_their_rfcs() {
 }
 
 #[test]
-fn every_session_has_a_port() {
+fn every_session_of_webrtcbin_has_a_port_and_str0m_needs_one() {
     let range = |first, last| Some(PortRange { first, last });
-    assert_wrong("webrtc.udp_ports", |config| config.webrtc.udp_ports = range(50_000, 50_062));
+    assert_wrong("webrtc.udp_ports", |config| {
+        config.webrtc.engine = WebrtcEngine::Webrtcbin;
+        config.webrtc.udp_ports = range(50_000, 50_062);
+    });
     assert_wrong("webrtc.udp_ports", |config| config.webrtc.udp_ports = range(1_000, 1_100));
     let mut config = config(|_| ());
+    config.webrtc.udp_ports = range(50_000, 50_000);
+    assert!(findings(&config).is_empty(), "one port for 64 sessions of str0m");
+    config.webrtc.engine = WebrtcEngine::Webrtcbin;
     config.webrtc.udp_ports = range(50_000, 50_063);
-    assert!(findings(&config).is_empty(), "64 ports for 64 sessions");
+    assert!(findings(&config).is_empty(), "64 ports for 64 sessions of webrtcbin");
+}
+
+#[test]
+fn str0m_asks_no_server_for_candidates() {
+    assert_wrong("webrtc.engine", |config| {
+        config.webrtc.engine = WebrtcEngine::Str0m;
+        config.webrtc.stun_servers = vec!["stun:stun.example.org".into()];
+    });
+    assert_wrong("webrtc.engine", |config| {
+        let (username, credential) = ("u".to_owned(), "p".to_owned());
+        config.webrtc.engine = WebrtcEngine::Str0m;
+        config.webrtc.turn_servers =
+            vec![TurnServer { url: "turn:h".into(), username, credential }];
+    });
 }
 
 #[test]

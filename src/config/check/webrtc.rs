@@ -1,7 +1,7 @@
 //! `[webrtc]`: servers, ports, interfaces and times.
 
 use super::Findings;
-use crate::config::{Limits, PortRange, Webrtc};
+use crate::config::{Limits, PortRange, Webrtc, WebrtcEngine};
 
 /// The longest name of a network interface (`IFNAMSIZ` less its end).
 const INTERFACE_BYTES_MAX: usize = 15;
@@ -17,8 +17,11 @@ pub(super) fn check(found: &mut Findings, webrtc: &Webrtc, limits: &Limits) {
         }
     }
     turn_servers(found, webrtc);
+    if webrtc.engine == WebrtcEngine::Str0m {
+        engine(found, webrtc);
+    }
     if let Some(range) = webrtc.udp_ports {
-        ports(found, range, limits.webrtc_sessions_max);
+        ports(found, webrtc, range, limits.webrtc_sessions_max);
     }
     for (index, name) in webrtc.interfaces.iter().enumerate() {
         let fits = (1..=INTERFACE_BYTES_MAX).contains(&name.len())
@@ -62,14 +65,29 @@ fn turn_servers(found: &mut Findings, webrtc: &Webrtc) {
     }
 }
 
-/// Every session takes a port of its own on each interface.
-fn ports(found: &mut Findings, range: PortRange, sessions_max: usize) {
+/// str0m has host candidates only.
+fn engine(found: &mut Findings, webrtc: &Webrtc) {
+    let servers =
+        [("stun_servers", webrtc.stun_servers.len()), ("turn_servers", webrtc.turn_servers.len())];
+    for (key, count) in servers {
+        if count > 0 {
+            found.between(
+                &["webrtc.engine", &format!("webrtc.{key}")],
+                "is \"str0m\", which asks no STUN or TURN server for candidates".to_owned(),
+                format!("leave webrtc.engine out, or webrtc.{key}"),
+            );
+        }
+    }
+}
+
+/// With webrtcbin, every session takes a port of its own on each interface; str0m needs one.
+fn ports(found: &mut Findings, webrtc: &Webrtc, range: PortRange, sessions_max: usize) {
     if range.first < 1_024 {
         let message = "reaches below 1024, where only root may listen";
         found.add("webrtc.udp_ports", message, "begin at 1024 or above, like \"50000-50199\"");
     }
     let ports = usize::from(range.last - range.first) + 1;
-    if ports < sessions_max {
+    if webrtc.uses_webrtcbin() && ports < sessions_max {
         found.between(
             &["webrtc.udp_ports", "limits.webrtc_sessions_max"],
             format!("has {ports} ports for {sessions_max} sessions, and each needs its own"),

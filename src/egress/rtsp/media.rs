@@ -349,14 +349,8 @@ async fn supply(
         if started.await.is_err() {
             return FeedEnd::Refused(gst::FlowError::Flushing);
         }
-        feed::run_to_socket(
-            subscriber,
-            source.clone(),
-            Arc::clone(&session),
-            &shared.metrics,
-            STALL_TIMEOUT,
-        )
-        .await
+        feed::run(subscriber, source.clone(), Arc::clone(&session), &shared.metrics, STALL_TIMEOUT)
+            .await
     };
     tokio::pin!(feeding);
     let end = match tokio::time::timeout(FIRST_FRAME_TIMEOUT, &mut feeding).await {

@@ -4,7 +4,7 @@
 //! never sees a stranger's text.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Longest candidate line that is looked at, in bytes; browsers stay below 300.
 const LINE_BYTES_MAX: usize = 1024;
@@ -72,6 +72,22 @@ impl Kind {
 }
 
 impl Candidate {
+    /// An address of the machine itself, with the priority of RFC 8445 section 5.1.2.1.
+    pub fn host(address: SocketAddr) -> Self {
+        const HOST_PREFERENCE: u32 = 126;
+        // RFC 8421 section 4: IPv6 before IPv4, where both lead to the same place.
+        let local_preference = if address.is_ipv6() { 65_535 } else { 65_534 };
+        let foundation = if address.is_ipv6() { "6" } else { "4" };
+        Self {
+            foundation: foundation.to_owned(),
+            priority: HOST_PREFERENCE << 24 | local_preference << 8 | (256 - COMPONENT_RTP),
+            address: address.ip(),
+            port: address.port(),
+            kind: Kind::Host,
+            related: None,
+        }
+    }
+
     /// Reads a candidate, with or without `a=` in front.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
-//! What a WebRTC engine must do, so that another could stand beside webrtcbin and be measured
-//! against it: take an offer, give an answer, exchange candidates, be fed, be heard, end.
+//! What a WebRTC engine must do: take an offer, give an answer, exchange candidates, be fed, be
+//! heard, end. Two stand behind it, [`str0m`](super::str0m) and [`webrtcbin`](super::webrtcbin),
+//! and are measured against each other by `benches/viewers_cost.rs`.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use super::candidate::Candidate;
 use super::liveness::Connection;
 use super::offer::Offer;
 use super::rtcp;
+use super::str0m::Shared;
 use crate::config;
 use crate::distributor::Subscriber;
 use crate::egress::feed::FeedEnd;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
     /// Where pipelines stop.
     pub teardowns: Teardowns,
+    /// What str0m's sessions share.
+    pub shared: Arc<Shared>,
 }
 
 /// What an engine says while it runs. One that finds the channel full drops the news and logs it.

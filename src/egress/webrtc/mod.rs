@@ -1,7 +1,7 @@
 //! WebRTC: from an offer to a session that ends well.
 //!
 //! [`WebrtcServer`] is what the HTTP side uses. An [`offer`] is read and matched here, an
-//! [`engine`] (webrtcbin) takes it, the [`answer`] is written here, and a `session` task keeps
+//! [`engine`] (str0m, or webrtcbin where the configuration needs it) takes it, the [`answer`] is written here, and a `session` task keeps
 //! watch until the viewer leaves, vanishes, or is asked to go.
 
 pub mod answer;
@@ -16,6 +16,7 @@ mod addresses;
 mod h264;
 mod sdp;
 mod session;
+mod str0m;
 mod webrtcbin;
 
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ use crate::shutdown::Stopping;
 use candidate::{Candidate, Unusable};
 use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
 use offer::{Offer, OfferError};
-use servers::IceServer;
+use str0m::Str0m;
 use webrtcbin::Webrtcbin;
 
 pub use webrtcbin::{require, warm_up};
@@ -75,10 +76,6 @@ pub struct Opened {
     pub session: Arc<Session>,
     /// The answer.
     pub answer_sdp: String,
-    /// STUN and TURN servers, for `Link` headers.
-    pub ice_servers: Vec<IceServer>,
-    /// Names the ICE session, in quotes, as an `ETag` header has it.
-    pub etag: String,
 }
 
 /// Why a session did not begin.
@@ -132,7 +129,8 @@ impl WebrtcServer {
         teardowns: Teardowns,
         stopping: Stopping,
     ) -> Self {
-        let settings = Settings { config: Arc::new(config), metrics, teardowns };
+        let settings =
+            Settings { config: Arc::new(config), metrics, teardowns, shared: Arc::default() };
         Self { settings, registry, stopping, sessions: Arc::default() }
     }
 
@@ -141,6 +139,21 @@ impl WebrtcServer {
     /// # Errors
     /// Where the offer cannot be answered, or the engine fails. Dropping the future ends it all.
     pub async fn open(
+        &self,
+        rendition: Arc<Rendition>,
+        address: SocketAddr,
+        permit: Permit,
+        offer_sdp: &str,
+        trickle: Trickle,
+    ) -> Result<Opened, OpenError> {
+        if self.settings.config.uses_webrtcbin() {
+            self.open_with::<Webrtcbin>(rendition, address, permit, offer_sdp, trickle).await
+        } else {
+            self.open_with::<Str0m>(rendition, address, permit, offer_sdp, trickle).await
+        }
+    }
+
+    async fn open_with<E: Engine>(
         &self,
         rendition: Arc<Rendition>,
         address: SocketAddr,
@@ -173,7 +186,7 @@ impl WebrtcServer {
             let session = Arc::clone(&session);
             move || session.end(End::Left)
         });
-        let opened = Webrtcbin::open(opening, &self.settings).await;
+        let opened = E::open(opening, &self.settings).await;
         let (engine, accepted) = opened.inspect_err(|error| {
             tracing::error!(session = %session.id, %error, "no answer");
             session.end(End::Failed);
@@ -246,12 +259,7 @@ impl WebrtcServer {
             candidates: &gathering.candidates,
             gathered: gathering.complete,
         };
-        Opened {
-            session: Arc::clone(session),
-            answer_sdp: answer.sdp(),
-            ice_servers: servers::list(&self.settings.config),
-            etag: format!("\"{}\"", accepted.transport.ufrag),
-        }
+        Opened { session: Arc::clone(session), answer_sdp: answer.sdp() }
     }
 
     /// Collects candidates until all are there, or the bound has passed.

@@ -80,7 +80,7 @@ impl Engine for Webrtcbin {
         metrics: Arc<Metrics>,
     ) -> impl Future<Output = FeedEnd> + Send + 'static {
         let appsrc = self.appsrc.clone();
-        async move { feed::run_to_socket(subscriber, appsrc, session, &metrics, STALL_TIMEOUT).await }
+        async move { feed::run(subscriber, appsrc, session, &metrics, STALL_TIMEOUT).await }
     }
 
     async fn close(mut self) {

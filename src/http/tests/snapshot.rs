@@ -13,7 +13,7 @@ fn key_frame() -> Frame {
     pipeline.start().unwrap();
     let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(5)).unwrap();
     let (payload, now) = (sample.buffer_owned().unwrap(), Timestamp::now());
-    Frame { captured: now, encoded: now, key: true, payload }
+    Frame::new(now, now, true, payload)
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ const TYPE_MAX: u8 = 23;
 
 /// What the tap must know of an access unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct AccessUnit<'a> {
+pub struct AccessUnit<'a> {
     /// It is an instantaneous decoder refresh: a decoder can start here.
     pub idr: bool,
     /// Its sequence parameter set, without start code.
@@ -20,7 +20,7 @@ pub(super) struct AccessUnit<'a> {
 
 /// Looks into one access unit in byte-stream format. `None` where it is none: it does not begin
 /// with a start code, a NAL unit is malformed, or no slice of a picture is in it.
-pub(super) fn inspect(bytes: &[u8]) -> Option<AccessUnit<'_>> {
+pub fn inspect(bytes: &[u8]) -> Option<AccessUnit<'_>> {
     if !bytes.starts_with(&[0, 0, 1]) && !bytes.starts_with(&[0, 0, 0, 1]) {
         return None;
     }
@@ -51,7 +51,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Option<AccessUnit<'_>> {
 }
 
 /// The NAL units in a byte stream, without start codes and the zeros around them.
-fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(bytes);
     std::iter::from_fn(move || {
         let current = rest?;
