@@ -1,8 +1,11 @@
-//! What viewers cost the server process, by kind and number: CPU beyond the idle server's, memory,
-//! threads, descriptors, and how long encoded frames take to the socket.
+//! What viewers cost the server process, by kind and number: CPU, memory, threads and descriptors
+//! beyond the idle server's, and how long encoded frames take to the socket. The camera's and the
+//! encoder's threads are counted apart: their time varies by more than ten viewers cost.
 //!
 //! `cargo bench --bench viewers_cost -- --rounds 3`; about 30 s for each line of the table. The
-//! viewers are light receivers (no decoding) in another process, which is this program again.
+//! viewers are light receivers (no decoding) in another process, which is this program again:
+//! `webrtc` on str0m, one task each; `webrtcbin` on webrtcbin, eight threads each; `rtsp` on
+//! rtspsrc over TCP. `--engine webrtcbin` measures the other engine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,17 +14,22 @@
     reason = "a measuring tool ends where it cannot measure, and prints what it measured"
 )]
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lensline_clients::{
-    Exposition, Lensline, Lines, Look, RtspReceiver, Tally, Usage, WhepReceiver,
+    Exposition, Lensline, LightReceiver, Lines, Look, RtspReceiver, Tally, Usage, WhepReceiver,
     cpu_of_threads_named, load_average, quantile, until,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
-const LOOK: Look = Look::Packets { framerate: 30 };
+/// The threads of the camera and its encoder, by their names without digits.
+const ENCODER_THREADS: [&str; 2] = ["appsrc:src", "sim-camera"];
+
+const FRAMERATE: u32 = 30;
+const LOOK: Look = Look::Packets { framerate: FRAMERATE };
 
 /// The stream that is watched: 720p30 at 2.5 Mbit/s, hard enough to encode to need them.
 const CONFIG: &str = "[limits]\nwebrtc_sessions_max = 200\nrtsp_sessions_max = 200\n\
@@ -39,9 +47,12 @@ struct Options {
     /// The numbers of viewers.
     #[arg(long, value_delimiter = ',', default_value = "0,1,10,50")]
     viewers: Vec<usize>,
-    /// The kinds of viewers: webrtc, rtsp.
+    /// The kinds of viewers: webrtc, webrtcbin, rtsp.
     #[arg(long, value_delimiter = ',', default_value = "webrtc,rtsp")]
     kinds: Vec<String>,
+    /// What carries WebRTC in the server.
+    #[arg(long, default_value = "str0m")]
+    engine: String,
     /// Prints which threads the CPU time went to.
     #[arg(long)]
     threads: bool,
@@ -57,12 +68,12 @@ struct Options {
 async fn main() {
     let options = Options::parse();
     if let Some(address) = &options.receive {
-        return receive(address, options.viewers[0]).await;
+        return receive(address, &options.kinds[0], options.viewers[0]).await;
     }
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     println!("720p30, {cores} cores, load average before {}", load_average());
     println!(
-        "kind   viewers  CPU beyond idle  (idle)      RSS     beyond idle  threads  fds   \
+        "kind      viewers  CPU beyond idle  (encoder)     RSS     beyond idle  threads  fds   \
          Mbit/s  missed  send p50 / p95 / p99"
     );
     for kind in &options.kinds {
@@ -79,8 +90,8 @@ async fn main() {
 
 /// One round.
 struct Round {
-    idle_cpu: f64,
-    cpu: f64,
+    idle_cpu: Cpu,
+    cpu: Cpu,
     idle: Usage,
     busy: Usage,
     bitrate_bps: f64,
@@ -88,28 +99,33 @@ struct Round {
     send: [Option<f64>; 3],
 }
 
+/// Percent of one core.
+#[derive(Clone, Copy)]
+struct Cpu {
+    /// Camera and encoder.
+    encoder: f64,
+    /// Everything else.
+    rest: f64,
+}
+
 async fn measure(options: &Options, kind: &str, viewers: usize) -> Round {
     let seconds = Duration::from_secs(options.seconds);
-    let server = Lensline::start(env!("CARGO_BIN_EXE_lensline"), CONFIG).await;
+    let config = format!("[webrtc]\nengine = \"{}\"\n{CONFIG}", options.engine);
+    let server = Lensline::start(env!("CARGO_BIN_EXE_lensline"), &config).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (idle_cpu, idle) = cpu_percent(&server, seconds).await;
+    let idle_cpu = cpu(&server, seconds, false).await;
+    let idle = server.usage();
     let mut crowd = match viewers {
         0 => None,
         _ => Some(Crowd::start(&server, kind, viewers).await),
     };
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before: Exposition = server.metrics().await;
-    let bytes = bytes_sent(&server).await;
-    let (threads, began) = (cpu_of_threads_named(server.pid), Instant::now());
-    let (cpu, busy) = cpu_percent(&server, seconds).await;
+    let (bytes, began) = (bytes_sent(&server).await, Instant::now());
+    let cpu = cpu(&server, seconds, options.threads).await;
+    let busy = server.usage();
     let sent = bytes_sent(&server).await - bytes;
     let after = server.metrics().await;
-    if options.threads {
-        for (name, cpu) in cpu_of_threads_named(server.pid) {
-            let used = cpu.saturating_sub(threads.get(&name).copied().unwrap_or_default());
-            println!("  {name:<18} {:6.2} %", 100.0 * used.as_secs_f64() / seconds.as_secs_f64());
-        }
-    }
     let send = [0.5, 0.95, 0.99]
         .map(|q| after.quantile(&before, "lensline_stage_seconds", &[("stage", "send")], q));
     let missed = match &mut crowd {
@@ -120,13 +136,24 @@ async fn measure(options: &Options, kind: &str, viewers: usize) -> Round {
     Round { idle_cpu, cpu, idle, busy, bitrate_bps, missed, send }
 }
 
-/// The server's CPU time over so long, in percent of one core, and what it used at the end.
-async fn cpu_percent(server: &Lensline, length: Duration) -> (f64, Usage) {
-    let (before, began) = (server.usage().cpu, Instant::now());
+/// The server's CPU time over so long.
+async fn cpu(server: &Lensline, length: Duration, print: bool) -> Cpu {
+    let (before, began) = (cpu_of_threads_named(server.pid), Instant::now());
     tokio::time::sleep(length).await;
-    let usage = server.usage();
-    let used = (usage.cpu - before).as_secs_f64();
-    (100.0 * used / began.elapsed().as_secs_f64(), usage)
+    let (after, elapsed) = (cpu_of_threads_named(server.pid), began.elapsed().as_secs_f64());
+    let mut cpu = Cpu { encoder: 0.0, rest: 0.0 };
+    for (name, used) in after {
+        let used = used.saturating_sub(before.get(&name).copied().unwrap_or_default());
+        let percent = 100.0 * used.as_secs_f64() / elapsed;
+        if print {
+            println!("  {name:<18} {percent:6.2} %");
+        }
+        match ENCODER_THREADS.contains(&name.as_str()) {
+            true => cpu.encoder += percent,
+            false => cpu.rest += percent,
+        }
+    }
+    cpu
 }
 
 async fn bytes_sent(server: &Lensline) -> f64 {
@@ -144,10 +171,10 @@ fn print_line(kind: &str, viewers: usize, rounds: &[Round]) {
         None => "-".into(),
     });
     println!(
-        "{kind:<6} {viewers:7}  {:13.2} %  ({:5.1} %)  {:6.1} MiB  {:6.1} MiB  {:7}  {:4}  {:6.2}  \
+        "{kind:<9} {viewers:7}  {:13.2} %  ({:5.1} %)  {:6.1} MiB  {:6.1} MiB  {:7}  {:4}  {:6.2}  \
          {:6}  {}",
-        median(&|round| round.cpu - round.idle_cpu),
-        median(&|round| round.idle_cpu),
+        median(&|round| round.cpu.rest - round.idle_cpu.rest),
+        median(&|round| round.cpu.encoder),
         median(&|round| resident(&round.busy)),
         median(&|round| resident(&round.busy) - resident(&round.idle)),
         median(&|round| round.busy.threads as f64),
@@ -167,12 +194,12 @@ struct Crowd {
 impl Crowd {
     async fn start(server: &Lensline, kind: &str, viewers: usize) -> Self {
         let address = match kind {
-            "webrtc" => server.url("whep/sim"),
-            _ => server.rtsp[0].clone(),
+            "rtsp" => server.rtsp[0].clone(),
+            _ => server.url("whep/sim"),
         };
         let itself = std::env::current_exe().unwrap();
         let mut command = Command::new(itself);
-        command.args(["--receive", &address, "--viewers", &viewers.to_string()]);
+        command.args(["--receive", &address, "--kinds", kind, "--viewers", &viewers.to_string()]);
         let (mut lines, stdin) = Lines::start_with_stdin(&mut command);
         lines.event("ready", Duration::from_secs(120)).await;
         Self { lines, stdin }
@@ -187,7 +214,8 @@ impl Crowd {
 }
 
 enum Viewer {
-    Webrtc(WhepReceiver),
+    Webrtc(LightReceiver),
+    Webrtcbin(WhepReceiver),
     Rtsp(RtspReceiver),
 }
 
@@ -195,6 +223,7 @@ impl Viewer {
     fn tally(&self) -> Tally {
         match self {
             Self::Webrtc(viewer) => viewer.tally(),
+            Self::Webrtcbin(viewer) => viewer.tally(),
             Self::Rtsp(viewer) => viewer.tally(),
         }
     }
@@ -202,14 +231,19 @@ impl Viewer {
 
 /// Be `count` viewers of `address`: says when all see frames, and, for each line on stdin, how
 /// many they missed since. Ends with stdin.
-async fn receive(address: &str, count: usize) {
+async fn receive(address: &str, kind: &str, count: usize) {
     let http = reqwest::Client::new();
     let mut viewers = Vec::new();
     for _ in 0..count {
-        viewers.push(if address.starts_with("rtsp://") {
-            Viewer::Rtsp(RtspReceiver::start(address, "tcp", LOOK))
-        } else {
-            Viewer::Webrtc(WhepReceiver::join(&http, address, LOOK).await.unwrap())
+        viewers.push(match kind {
+            "rtsp" => Viewer::Rtsp(RtspReceiver::start(address, "tcp", LOOK)),
+            "webrtcbin" => {
+                Viewer::Webrtcbin(WhepReceiver::join(&http, address, LOOK).await.unwrap())
+            }
+            _ => {
+                let viewer = LightReceiver::join(&http, address, own_address(), FRAMERATE).await;
+                Viewer::Webrtc(viewer.unwrap())
+            }
         });
     }
     until("all viewers see frames", Duration::from_secs(60), async || {
@@ -219,8 +253,16 @@ async fn receive(address: &str, count: usize) {
     let missed = || viewers.iter().map(|viewer| viewer.tally().missed).sum::<u64>();
     let before = missed();
     println!("{{\"event\": \"ready\"}}");
-    // Nothing else is left to do on this thread: the viewers run on GStreamer's.
+    // Nothing else is left to do on this thread: the viewers run on others.
     for _ in std::io::stdin().lines() {
         println!("{{\"event\": \"report\", \"missed\": {}}}", missed() - before);
     }
+}
+
+/// The address of this machine that the server offers: the one that leads outwards, or loopback
+/// where there is none. Connecting a UDP socket sends nothing.
+fn own_address() -> IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let outward = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    outward.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }

@@ -7,6 +7,7 @@
 mod chromium;
 mod command;
 mod frames;
+mod light;
 mod metrics;
 mod process;
 mod recorder;
@@ -18,6 +19,7 @@ mod whep;
 pub use chromium::Chromium;
 pub use command::{Finished, Lines, aiortc, run};
 pub use frames::{Look, Stamp, Tally, Watch};
+pub use light::LightReceiver;
 pub use metrics::Exposition;
 pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage};
 pub use recorder::{Recorder, RecorderTransport};

@@ -44,10 +44,9 @@ pub fn cpu_of_threads_named(pid: u32) -> BTreeMap<String, Duration> {
     let process = Process::new(i32::try_from(pid).unwrap_or(-1));
     let tasks = process.and_then(|process| process.tasks());
     for task in tasks.into_iter().flatten().flatten() {
-        let Ok(stat) = task.stat() else { continue };
+        let (Ok(stat), Ok(schedule)) = (task.stat(), task.schedstat()) else { continue };
         let name: String = stat.comm.chars().filter(|letter| !letter.is_ascii_digit()).collect();
-        let ticks = procfs::ticks_per_second().max(1);
-        let cpu = Duration::from_millis((stat.utime + stat.stime) * 1000 / ticks);
+        let cpu = Duration::from_nanos(schedule.sum_exec_runtime);
         *named.entry(name).or_insert(Duration::ZERO) += cpu;
     }
     named
