@@ -1,8 +1,8 @@
 //! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
@@ -55,7 +55,7 @@ struct Process {
     resident_memory_bytes: prometheus::IntGauge,
     open_fds: prometheus::IntGauge,
     threads: prometheus::IntGauge,
-    cpu_seconds: GaugeVec,
+    cpu_seconds: CounterVec,
 }
 
 impl Metrics {
@@ -150,7 +150,7 @@ impl Process {
                 .plain("process_resident_memory_bytes", "Resident memory in bytes")?,
             open_fds: family.plain("process_open_fds", "Open file descriptors")?,
             threads: family.plain("process_threads", "Threads")?,
-            cpu_seconds: family.float("process_cpu_seconds", "CPU time used", &["mode"])?,
+            cpu_seconds: family.seconds("process_cpu_seconds_total", "CPU time used", &["mode"])?,
         })
     }
 
@@ -162,8 +162,10 @@ impl Process {
             self.resident_memory_bytes.set(i64::try_from(resident).unwrap_or(i64::MAX));
             self.threads.set(stat.num_threads);
             let ticks = procfs::ticks_per_second().max(1) as f64;
-            self.cpu_seconds.with_label_values(&["user"]).set(stat.utime as f64 / ticks);
-            self.cpu_seconds.with_label_values(&["system"]).set(stat.stime as f64 / ticks);
+            for (mode, used) in [("user", stat.utime), ("system", stat.stime)] {
+                let counter = self.cpu_seconds.with_label_values(&[mode]);
+                counter.inc_by((used as f64 / ticks - counter.get()).max(0.0));
+            }
         }
         if let Ok(count) = process.fd_count() {
             self.open_fds.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -207,6 +209,12 @@ impl Family<'_> {
 
     fn float(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
+        let metric = CounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }

@@ -94,7 +94,12 @@ pub fn open(
     }
     let source = Source::new(config)?;
     let encoder = if source.is_encoded_here() {
-        elements::choose_encoder(elements::available, config.encoder.kind)?
+        let hardware = config::suits_hardware_encoder(config);
+        let usable = |element: &str| match config.encoder.kind {
+            config::EncoderKind::Auto if element == "v4l2h264enc" && !hardware => false,
+            _ => elements::available(element),
+        };
+        elements::choose_encoder(usable, config.encoder.kind)?
     } else {
         "none"
     };

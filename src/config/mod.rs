@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+pub use check::suits_hardware_encoder;
 pub use example::EXAMPLE;
 pub use parse::{DEFAULT_PATH, Loaded, Overrides, load};
 pub use problem::{Problem, Problems};

@@ -285,7 +285,7 @@ impl Drop for Registration {
         tracing::info!(
             session = %session.id, camera, rendition = %session.rendition.name, transport,
             address = %session.address, end,
-            seconds = Timestamp::now().since(session.started).as_secs_f64(),
+            age_ms = Timestamp::now().since(session.started).as_millis(),
             delivered = session.stats.delivered.get(), skipped = session.stats.skipped.get(),
             bytes = session.stats.bytes.get(), "session ends"
         );

@@ -36,6 +36,17 @@ struct Change {
     restart: bool,
 }
 
+impl Change {
+    /// Reads an object and nothing else: serde takes a list for one, by position.
+    fn parse(body: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        if !value.is_object() {
+            return Err("the body is no JSON object".into());
+        }
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+}
+
 /// `GET /api/v1/status`
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let http = &shared.http;
@@ -89,8 +100,7 @@ pub(super) async fn change(
 ) -> Result<Json<Value>, Problem> {
     let camera = shared.camera(&id)?;
     let body = gate::read_body(&headers, body, "application/json", None).await?;
-    let change: Change =
-        serde_json::from_slice(&body).map_err(|error| bad_change(error.to_string()))?;
+    let change = Change::parse(&body).map_err(bad_change)?;
     let rendition = shared.rendition(&id, change.rendition.as_deref())?;
     if change.bitrate_kbps.is_none() && !change.keyframe && !change.restart {
         return Err(bad_change("nothing is to be changed".into()));

@@ -1,4 +1,4 @@
-//! `GET /snapshot/{camera}.jpg`: the newest key frame as a picture.
+//! `GET /snapshot/{camera}.jpg`: the newest key frame as a picture, at most about a second old.
 //!
 //! A key frame is decoded once, whoever asks and how often; one is decoded at a time. A decoder
 //! for every frame, ready to give the very newest, would cost more than all viewers together.
@@ -27,7 +27,11 @@ use crate::guard;
 const DECODE_TIMEOUT: Duration = Duration::from_secs(3);
 const LOOK_EVERY: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
-/// How long to wait for a key frame where none is retained, and how often to look.
+/// A key frame is asked for where the newest is older. Whoever asks more often gets the same
+/// picture again, so that snapshots cost the stream at most one key frame in so long.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long to wait for a key frame that was asked for, and how often to look.
 const KEY_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
 const KEY_FRAME_LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -131,19 +135,24 @@ impl Snapshots {
     }
 }
 
+/// A key frame that is not too old: the newest, or one that is asked for. A camera that gives none
+/// in time is shown as it last was.
 async fn key_frame(rendition: &Rendition) -> Option<Frame> {
-    if let Some(frame) = rendition.hub.newest_key() {
-        return Some(frame);
+    let newest = || rendition.hub.newest_key();
+    let is_fresh = |frame: &Frame| Timestamp::now().since(frame.captured) <= AGE_MAX;
+    let retained = newest();
+    if let Some(frame) = retained.as_ref().filter(|frame| is_fresh(frame)) {
+        return Some(frame.clone());
     }
     rendition.hub.request_key_frame(Cause::Operator);
     let deadline = Instant::now() + KEY_FRAME_TIMEOUT;
     while Instant::now() < deadline {
         tokio::time::sleep(KEY_FRAME_LOOK_EVERY).await;
-        if let Some(frame) = rendition.hub.newest_key() {
+        if let Some(frame) = newest().filter(is_fresh) {
             return Some(frame);
         }
     }
-    None
+    newest().or(retained)
 }
 
 /// Decodes one key frame and encodes it as JPEG. Blocks, at most [`DECODE_TIMEOUT`].

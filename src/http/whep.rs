@@ -236,7 +236,7 @@ fn not_opened(camera: &crate::catalog::Camera, error: OpenError) -> Problem {
         OpenError::NoH264(_) => Problem::new(
             StatusCode::NOT_ACCEPTABLE,
             "no-h264",
-            "The offer has no H.264",
+            "The offer has nothing that is sent here",
             detail,
             "offer H.264 with packetization-mode=1 and the camera's profile",
         ),

@@ -86,12 +86,16 @@ fn hear_gstreamer() {
         let object = object.map(ToString::to_string).unwrap_or_default();
         let category = category.name();
         match level {
-            gst::DebugLevel::Error => tracing::warn!(
+            // What a client of RTSP did wrong is told by us, with its address and path.
+            gst::DebugLevel::Error if category != "rtspclient" => tracing::warn!(
                 target: "gstreamer", category, object, suppressed, "{message}"
             ),
             // GStreamer warns of what is everyday here: a client that hangs up, a missing queue
             // that is missing on purpose.
-            gst::DebugLevel::Warning | gst::DebugLevel::Fixme | gst::DebugLevel::Info => {
+            gst::DebugLevel::Error
+            | gst::DebugLevel::Warning
+            | gst::DebugLevel::Fixme
+            | gst::DebugLevel::Info => {
                 tracing::debug!(target: "gstreamer", category, object, suppressed, "{message}");
             }
             _ => tracing::trace!(target: "gstreamer", category, object, suppressed, "{message}"),

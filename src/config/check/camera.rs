@@ -66,7 +66,9 @@ fn one(found: &mut Findings, path: &str, camera: &Camera) {
     }
     crop(found, path, camera);
     encoder(found, path, &camera.encoder);
-    hardware_encoder(found, path, camera);
+    if camera.encoder.kind == EncoderKind::V4l2 {
+        hardware_encoder(found, path, camera);
+    }
     renditions(found, path, camera);
 }
 
@@ -203,13 +205,9 @@ fn encoder(found: &mut Findings, camera: &str, encoder: &Encoder) {
     found.range(&path("keyframe_interval"), encoder.keyframe_interval.into(), 1..=600);
 }
 
-/// What would hang or stop the hardware encoder, where it is or may be chosen.
-fn hardware_encoder(found: &mut Findings, camera: &str, config: &Camera) {
+/// What would hang or stop the hardware encoder.
+pub(super) fn hardware_encoder(found: &mut Findings, camera: &str, config: &Camera) {
     let kind_path = format!("{camera}.encoder.kind");
-    let kind = config.encoder.kind;
-    if matches!(kind, EncoderKind::X264 | EncoderKind::Openh264) {
-        return;
-    }
     let mut hangs = |key: &str, value: u32, min: u32, issue: &str| {
         if (1..min).contains(&value) {
             found.between(
@@ -228,7 +226,7 @@ fn hardware_encoder(found: &mut Findings, camera: &str, config: &Camera) {
     let interval = config.encoder.keyframe_interval;
     hangs("encoder.keyframe_interval", interval, 2, "raspberrypi/linux#4740");
     for (key, value) in [("width", config.width), ("height", config.height)] {
-        if kind == EncoderKind::V4l2 && value > V4L2_SIDE_MAX && u64::from(value) <= *SIDE.end() {
+        if value > V4L2_SIDE_MAX && u64::from(value) <= *SIDE.end() {
             found.between(
                 &[&format!("{camera}.{key}"), &kind_path],
                 format!("{value} is more than the hardware encoder's {V4L2_SIDE_MAX}"),

@@ -38,6 +38,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 /// The list being made.
 struct Findings(Vec<Finding>);
 
+/// Whether the Pi's hardware encoder could encode what this camera gives; it hangs on some of it.
+pub fn suits_hardware_encoder(camera: &super::Camera) -> bool {
+    let mut found = Findings(Vec::new());
+    camera::hardware_encoder(&mut found, "", camera);
+    found.0.is_empty()
+}
+
 impl Findings {
     /// Notes something wrong at one key.
     fn add(&mut self, path: &str, message: impl Into<String>, remedy: impl Into<String>) {

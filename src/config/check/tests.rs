@@ -190,25 +190,28 @@ fn sizes_are_even_and_within_bounds() {
 }
 
 #[test]
-fn what_hangs_the_hardware_encoder_is_refused_where_it_may_be_chosen() {
-    assert_camera_wrong("camera[0].framerate", |camera| camera.framerate = 8);
-    assert_camera_wrong("camera[0].encoder.keyframe_interval", |camera| {
+fn what_hangs_the_hardware_encoder_is_refused_where_it_was_chosen_and_auto_passes_over_it() {
+    let low = |framerate| {
+        let (name, framerate) = ("low".into(), Some(framerate));
+        vec![RenditionConfig { name, framerate, ..RenditionConfig::default() }]
+    };
+    assert!(suits_hardware_encoder(&Camera::default()));
+    let assert_hangs = |path: &str, change: &dyn Fn(&mut Camera)| {
+        assert_camera_wrong(path, |camera| {
+            camera.encoder.kind = EncoderKind::V4l2;
+            change(camera);
+        });
+        assert_camera_right(change);
+        let mut camera = Camera::default();
+        change(&mut camera);
+        assert!(!suits_hardware_encoder(&camera), "{path}");
+    };
+    assert_hangs("camera[0].framerate", &|camera| camera.framerate = 8);
+    assert_hangs("camera[0].encoder.keyframe_interval", &|camera| {
         camera.encoder.keyframe_interval = 1;
     });
-    assert_camera_wrong("camera[0].rendition[0].framerate", |camera| {
-        let framerate = Some(5);
-        let name = "low".into();
-        camera.rendition = vec![RenditionConfig { name, framerate, ..RenditionConfig::default() }];
-    });
-    assert_camera_wrong("camera[0].width", |camera| {
-        camera.encoder.kind = EncoderKind::V4l2;
-        camera.width = 2560;
-    });
-    assert_camera_right(|camera| {
-        camera.encoder.kind = EncoderKind::X264;
-        camera.framerate = 2;
-        camera.encoder.keyframe_interval = 1;
-    });
+    assert_hangs("camera[0].rendition[0].framerate", &|camera| camera.rendition = low(5));
+    assert_hangs("camera[0].width", &|camera| camera.width = 2560);
     assert_camera_wrong("camera[0].framerate", |camera| camera.framerate = 0);
     assert_camera_wrong("camera[0].framerate", |camera| camera.framerate = 121);
 }

@@ -106,7 +106,7 @@ mod imp {
 
         fn pre_play_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
             self.touch();
-            match self.place(ctx).map(|place| self.readiness(&place)) {
+            match self.place(ctx).map(|place| self.readiness(ctx, &place)) {
                 Some(Ok(())) => self.parent_pre_play_request(ctx),
                 Some(Err(refusal)) => refusal,
                 None => RTSPStatusCode::NotFound,
@@ -166,27 +166,33 @@ mod imp {
 
         /// The place asked for, if it can be watched now and by this connection.
         fn place_to_watch(&self, ctx: &RTSPContext) -> Result<Place, RTSPStatusCode> {
-            let place = self.place(ctx).ok_or(RTSPStatusCode::NotFound)?;
-            self.readiness(&place)?;
-            match self.connection() {
-                // Who has a session for this media asks on for it, and gets no other.
-                Some(connection) if ctx.session().is_none() && connection.is_full() => {
-                    Err(RTSPStatusCode::ServiceUnavailable)
-                }
-                Some(_) => Ok(place),
-                None => Err(RTSPStatusCode::ServiceUnavailable),
+            let place = self.place(ctx).ok_or_else(|| {
+                self.refused(ctx, "there is no such camera or rendition");
+                RTSPStatusCode::NotFound
+            })?;
+            self.readiness(ctx, &place)?;
+            let Some(connection) = self.connection() else {
+                return Err(RTSPStatusCode::ServiceUnavailable);
+            };
+            // Who has a session for this media asks on for it, and gets no other.
+            if ctx.session().is_none() && connection.is_full() {
+                self.refused(ctx, "the connection has as many medias as it may have");
+                return Err(RTSPStatusCode::ServiceUnavailable);
             }
+            Ok(place)
         }
 
         /// Answers at once, so that nobody waits for a camera that does not deliver.
-        fn readiness(&self, place: &Place) -> Result<(), RTSPStatusCode> {
+        fn readiness(&self, ctx: &RTSPContext, place: &Place) -> Result<(), RTSPStatusCode> {
             let Some(reason) = place.unready_reason(Timestamp::now()) else { return Ok(()) };
-            let address = self.connection().map(|connection| connection.address().to_string());
-            tracing::info!(
-                camera = %place.rendition.camera, rendition = %place.rendition.name, address,
-                reason, "RTSP request refused: nothing to watch"
-            );
+            self.refused(ctx, &reason);
             Err(RTSPStatusCode::ServiceUnavailable)
+        }
+
+        fn refused(&self, ctx: &RTSPContext, reason: &str) {
+            let address = self.connection().map(|connection| connection.address().to_string());
+            let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
+            tracing::info!(address, path, reason, "RTSP request refused");
         }
 
         /// Gives the connection's place back. Medias that have failed are not torn down by
