@@ -4,6 +4,7 @@ const SLICE: u8 = 1;
 const IDR_SLICE: u8 = 5;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
+const DELIMITER: u8 = 9;
 /// Types above are not specified; they do not come from an encoder.
 const TYPE_MAX: u8 = 23;
 
@@ -63,6 +64,21 @@ pub fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The access unit without the delimiter that may stand in front of it: RTP tells where a picture
+/// begins, and the delimiter would be a packet of its own before every picture too large to share
+/// one with it.
+pub fn without_delimiter(access_unit: &[u8]) -> &[u8] {
+    let body = || {
+        let rest = after_start_code(access_unit)?;
+        let is_delimiter = rest.first().is_some_and(|header| header & 0x1f == DELIMITER);
+        let next = start_code(rest).filter(|_| is_delimiter)?;
+        // The zero in front belongs to a start code of four bytes.
+        let zero = next.checked_sub(1).filter(|&at| rest.get(at) == Some(&0));
+        rest.get(zero.unwrap_or(next)..)
+    };
+    body().unwrap_or(access_unit)
+}
+
 fn after_start_code(bytes: &[u8]) -> Option<&[u8]> {
     start_code(bytes).and_then(|at| bytes.get(at + 3..))
 }
@@ -101,6 +117,18 @@ mod tests {
         assert!(unit.idr);
         // Zeros at the end are trailing zeros of the byte stream, not of the unit.
         assert_eq!((unit.sps, unit.pps), (Some(SPS_UNIT), Some(PPS_UNIT)));
+    }
+
+    #[test]
+    fn a_delimiter_is_taken_off_and_nothing_else() {
+        let picture = stream(&[SPS_UNIT, PPS_UNIT, &[0x65, 0x88, 0x84, 1]]);
+        let delimited = [&[0, 0, 0, 1, 9, 0xf0], picture.as_slice()].concat();
+        assert_eq!(without_delimiter(&delimited), picture);
+        assert_eq!(without_delimiter(&picture), picture);
+        assert_eq!(without_delimiter(&[0, 0, 1, 9, 0xf0, 0, 0, 1, 0x41]), [0, 0, 1, 0x41]);
+        for alone in [&[0, 0, 1, 9, 0xf0][..], &[0, 0, 1], &[]] {
+            assert_eq!(without_delimiter(alone), alone);
+        }
     }
 
     #[test]

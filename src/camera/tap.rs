@@ -208,6 +208,7 @@ impl State {
     /// The access unit's bytes, copied out of the encoder's buffer: the one copy. Where an IDR
     /// comes without the parameter sets that were seen before, they are put in front.
     fn complete(&mut self, bytes: &[u8], unit: &AccessUnit<'_>, key: bool) -> Option<Vec<u8>> {
+        let bytes = nal::without_delimiter(bytes);
         if let (Some(sps), Some(pps)) = (unit.sps, unit.pps) {
             if self.parameters.as_ref().is_none_or(|known| known.sps != sps || known.pps != pps) {
                 self.parameters = Some(Parameters { sps: sps.to_vec(), pps: pps.to_vec() });
