@@ -114,7 +114,6 @@ impl App {
             tokio::runtime::Handle::current(),
             shutdown.listen(),
         )?;
-        warm_up().await?;
         let engine = WebrtcServer::new(
             config.webrtc.clone(),
             Arc::clone(&metrics),
@@ -122,6 +121,7 @@ impl App {
             teardowns.clone(),
             shutdown.listen(),
         );
+        engine.warm_up().await?;
         let http = Http {
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
@@ -210,15 +210,6 @@ impl App {
             );
         }
         outcome
-    }
-}
-
-/// The first DTLS session of a process pays for a key: 0.1 to 0.5 s here, seconds on a small Pi.
-/// Paid before `ready`, no viewer waits for it.
-async fn warm_up() -> Result<(), Error> {
-    match tokio::task::spawn_blocking(webrtc::warm_up).await {
-        Ok(result) => result,
-        Err(panic) => Err(Error::Internal(format!("warm-up: {panic}"))),
     }
 }
 

@@ -3,11 +3,11 @@
 //! # The way of a frame
 //!
 //! ```text
-//! camera pipeline (one per camera)                        session pipeline (one per viewer)
-//!  source ─ convert/crop/flip ─ encoder ─ h264parse ─ appsink   appsrc ─ rtph264pay ─ webrtcbin
-//!             └ second rendition: scale ─ encoder ─ …     │       ▲        (or the RTSP media)
-//!                                                tap: copy once, │
-//!                                          stamp, Publisher ─▶ ring ─▶ cursor ─▶ feed
+//! camera pipeline (one per camera)                         session (one per viewer)
+//!  source ─ convert/crop/flip ─ encoder ─ h264parse ─ appsink  WebRTC: a task ─ str0m ─ one socket
+//!             └ second rendition: scale ─ encoder ─ …     │       ▲     (or appsrc ─ webrtcbin)
+//!                                                tap: copy once, │ RTSP: appsrc ─ rtph264pay ─ media
+//!                                          stamp, Publisher ─▶ ring ─▶ cursor
 //! ```
 //!
 //! # Layers, imports only downwards

@@ -18,7 +18,7 @@ use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
 use lensline::egress::webrtc::candidate::Candidate;
 use lensline::egress::webrtc::offer::OfferError;
-use lensline::egress::webrtc::{CandidateError, OpenError, Opened, Trickle, WebrtcServer, warm_up};
+use lensline::egress::webrtc::{CandidateError, OpenError, Opened, Trickle, WebrtcServer};
 use lensline::guard::Teardowns;
 use lensline::metrics::Metrics;
 use lensline::shutdown::Shutdown;
@@ -60,7 +60,6 @@ impl Bench {
     async fn with(config: config::Webrtc) -> Self {
         let turn = TURN.lock().await;
         let source = Source::start();
-        warm_up().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
         let teardowns = Teardowns::new(metrics.teardowns_stuck.clone());
@@ -78,6 +77,7 @@ impl Bench {
             teardowns.clone(),
             shutdown.listen(),
         );
+        server.warm_up().await.unwrap();
         let admission = Admission::new(limits);
         Self {
             server,

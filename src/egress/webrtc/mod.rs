@@ -31,6 +31,7 @@ use crate::admission::Permit;
 use crate::catalog::Rendition;
 use crate::config;
 use crate::egress::session::{End, Registry, Session, SessionId, Transport};
+use crate::error::Error;
 use crate::guard::{Cleanup, Teardowns};
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
@@ -39,8 +40,6 @@ use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
 use offer::{Offer, OfferError};
 use str0m::Str0m;
 use webrtcbin::Webrtcbin;
-
-pub use webrtcbin::{require, warm_up};
 
 /// How long an answer waits for our candidates where it must carry them: host addresses take a
 /// few milliseconds, STUN and TURN a round trip.
@@ -132,6 +131,22 @@ impl WebrtcServer {
         let settings =
             Settings { config: Arc::new(config), metrics, teardowns, shared: Arc::default() };
         Self { settings, registry, stopping, sessions: Arc::default() }
+    }
+
+    /// Makes what is made once in a process, so that no viewer waits for it: a certificate, whose
+    /// key takes webrtcbin up to seconds on a small Pi.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or one of webrtcbin's elements is missing.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        let settings = self.settings.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            if settings.config.uses_webrtcbin() {
+                return webrtcbin::warm_up();
+            }
+            settings.shared.warm_up().map_err(|error| Error::Internal(error.to_string()))
+        });
+        made.await.map_err(|panic| Error::Internal(format!("warm-up: {panic}")))?
     }
 
     /// Answers an offer, and runs the session in a task of its own.

@@ -49,6 +49,14 @@ struct Identity {
 }
 
 impl Shared {
+    /// Makes the certificate.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn warm_up(&self) -> Result<(), EngineError> {
+        self.identity().map(drop)
+    }
+
     /// Made once: a certificate for each session would protect nobody, as the fingerprint travels
     /// in its answer, and costs a millisecond.
     fn identity(&self) -> Result<Identity, EngineError> {

@@ -24,7 +24,7 @@ use crate::frame::Frame;
 use crate::guard::{BusWatch, Pipeline, Signal, Stack, Teardowns};
 use crate::metrics::Metrics;
 
-pub use build::{require, warm_up};
+pub use build::warm_up;
 
 /// Bound on each step of taking an offer; the steps take a few milliseconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);

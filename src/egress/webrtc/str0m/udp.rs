@@ -267,8 +267,8 @@ fn lock(routes: &Mutex<Routes>) -> MutexGuard<'_, Routes> {
 pub struct Line {
     name: Arc<str>,
     sockets: Vec<Arc<Socket>>,
-    /// Where the session sent to last, so that the route back need not be looked up per packet.
-    known: Option<SocketAddr>,
+    /// The way it sent last, so that the route back need not be looked up for every burst.
+    known: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Line {
@@ -294,13 +294,14 @@ impl Line {
     pub async fn send(&mut self, burst: &Burst) -> io::Result<()> {
         let socket = self.sockets.iter().find(|socket| socket.address == burst.from);
         let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        if self.known != Some(burst.to) {
+        let way = (burst.from, burst.to);
+        if self.known != Some(way) {
             // Answers to our own checks carry no name.
             let mut routes = lock(&socket.routes);
             if !routes.by_peer.contains_key(&burst.to) {
                 routes.learn(burst.to, &self.name);
             }
-            self.known = Some(burst.to);
+            self.known = Some(way);
         }
         socket.send(burst).await
     }

@@ -31,7 +31,7 @@ const ELEMENTS: [(&str, &str); 7] = [
 ///
 /// # Errors
 /// Names the first that is missing, and its package.
-pub fn require() -> Result<(), Error> {
+fn require() -> Result<(), Error> {
     for (element, package) in ELEMENTS {
         if gst::ElementFactory::find(element).is_none() {
             return Err(Error::MissingElement { element: element.into(), package });
