@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lensline_clients::{Look, Tally, WhepReceiver, aiortc, quantile};
+use lensline_clients::{LightReceiver, Look, Tally, WhepReceiver, aiortc, quantile, until};
 use serde_json::Value;
 
 use crate::common::{SMALL, SOON, alone, assert_complete, frames_come, start};
@@ -84,4 +84,25 @@ async fn a_viewer_that_vanishes_is_let_go_after_the_silence_timeout() {
     server.sessions_are(0, Duration::from_secs(30)).await;
     let ends = server.metrics().await.by("lensline_sessions_total", "end");
     assert_eq!(ends.get("vanished"), Some(&1.0), "{ends:?}\n{}", server.log());
+}
+
+/// NAT rebinding: found by the review of the engine, when such a viewer was sent nothing, and counted
+/// as there, until its own ICE gave up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_whose_address_changes_sees_on_or_is_let_go() {
+    let _machine = alone().await;
+    let config = format!("[webrtc]\nsilence_timeout_ms = 3000\ninterfaces = [\"lo\"]\n{SMALL}");
+    let server = start(&config).await;
+    let from = std::net::Ipv4Addr::LOCALHOST.into();
+    let whep = server.url("whep/sim");
+    let viewer = LightReceiver::join(&server.client, &whep, from, 30).await.unwrap();
+    frames_come("the light viewer", 30, || viewer.tally()).await;
+    viewer.rebind();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = viewer.tally().frames;
+    until("it sees on, or is let go", Duration::from_secs(12), async || {
+        let sees_on = viewer.tally().frames > before + 10;
+        (sees_on || server.sessions().await.is_empty()).then_some(())
+    })
+    .await;
 }

@@ -213,12 +213,15 @@ impl Codec {
                 (pt == "*" || pt.parse() == Ok(choice.payload_type)) && kind.trim() == *wanted
             })
         };
+        let rtx_payload_type = rtx(section, choice.payload_type);
+        // Nothing is sent again but as RTX: what cannot be asked for is not promised.
+        let served = |kind: &&str| *kind != "nack" || rtx_payload_type.is_some();
         Self {
             payload_type: choice.payload_type,
             profile_level_id: choice.profile_level_id,
             level_asymmetry: choice.level_asymmetry,
-            rtx_payload_type: rtx(section, choice.payload_type),
-            feedback: feedback.filter(offered).collect(),
+            rtx_payload_type,
+            feedback: feedback.filter(offered).filter(served).collect(),
         }
     }
 }
@@ -277,7 +280,7 @@ impl Transport {
         Ok(Self {
             ufrag: get("ice-ufrag", |value| value.len() >= 4 && is_ice(value))?,
             pwd: get("ice-pwd", |value| value.len() >= 22 && is_ice(value))?,
-            fingerprint: get("fingerprint", is_fingerprint)?,
+            fingerprint: fingerprint(description, section)?,
             setup: get("setup", |value| matches!(value, "actpass" | "active" | "passive"))?,
         })
     }
@@ -303,18 +306,22 @@ fn is_token(value: &str, bytes_max: usize) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
 }
 
-/// A hash that DTLS knows and as many octets as it gives (RFC 8122).
-fn is_fingerprint(value: &str) -> bool {
-    let Some((hash, digest)) = value.split_once(' ') else { return false };
-    let octets = match hash.to_ascii_lowercase().as_str() {
-        "sha-1" => 20,
-        "sha-256" => 32,
-        "sha-384" => 48,
-        "sha-512" => 64,
-        _ => return false,
-    };
+/// The viewer's SHA-256 fingerprint, which every browser gives, maybe among others (RFC 8122
+/// section 5). The hash is written in lower case, whatever the viewer's spelling.
+fn fingerprint(description: &Description<'_>, section: &Section<'_>) -> Result<String, OfferError> {
+    let own = section.attributes.all("fingerprint");
+    let mut all = own.chain(description.attributes.all("fingerprint"));
+    let digest = all.find_map(|value| {
+        let (hash, digest) = value.split_once(' ')?;
+        (hash.eq_ignore_ascii_case("sha-256") && is_sha256(digest)).then_some(digest)
+    });
+    let digest = digest.ok_or(OfferError::Attribute("fingerprint:sha-256"))?;
+    Ok(format!("sha-256 {digest}"))
+}
+
+fn is_sha256(digest: &str) -> bool {
     let octet = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digest.split(':').count() == octets && digest.split(':').all(octet)
+    digest.split(':').count() == 32 && digest.split(':').all(octet)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::frames::Tally;
@@ -21,6 +22,7 @@ use crate::whep::JoinError;
 #[derive(Debug)]
 pub struct LightReceiver {
     tally: Arc<Mutex<Tally>>,
+    moves: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -66,8 +68,16 @@ impl LightReceiver {
         let answer = SdpAnswer::from_sdp_string(&body).map_err(|error| failed(&error))?;
         rtc.sdp_api().accept_answer(pending, answer).map_err(|error| failed(&error))?;
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let task = tokio::spawn(receive(rtc, socket, local, Arc::clone(&tally), framerate));
-        Ok(Self { tally, task })
+        let moves = Arc::new(Notify::new());
+        let place = Place { socket, local, moves: Arc::clone(&moves) };
+        let task = tokio::spawn(receive(rtc, place, Arc::clone(&tally), framerate));
+        Ok(Self { tally, moves, task })
+    }
+
+    /// Goes on from another port, and does not know: what a router does that forgets a viewer's
+    /// mapping and makes another.
+    pub fn rebind(&self) {
+        self.moves.notify_one();
     }
 
     /// What came so far.
@@ -82,19 +92,20 @@ impl Drop for LightReceiver {
     }
 }
 
-async fn receive(
-    mut rtc: Rtc,
+/// Where a viewer is: the address that it thinks it has, and the socket that it sends by.
+struct Place {
     socket: UdpSocket,
     local: SocketAddr,
-    tally: Arc<Mutex<Tally>>,
-    framerate: u32,
-) {
+    moves: Arc<Notify>,
+}
+
+async fn receive(mut rtc: Rtc, mut place: Place, tally: Arc<Mutex<Tally>>, framerate: u32) {
     let mut buffer = vec![0; 2048];
     while rtc.is_alive() {
         let wake_at = match rtc.poll_output().expect("the connection goes on") {
             Output::Transmit(packet) => {
                 // A lost packet is the network's business.
-                let _ = socket.send_to(&packet.contents, packet.destination).await;
+                let _ = place.socket.send_to(&packet.contents, packet.destination).await;
                 continue;
             }
             Output::Event(Event::RtpPacket(packet)) => {
@@ -114,9 +125,17 @@ async fn receive(
             Output::Timeout(at) => at,
         };
         let wait = wake_at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let input = match tokio::time::timeout(wait, socket.recv_from(&mut buffer)).await {
+        let came = tokio::select! {
+            came = tokio::time::timeout(wait, place.socket.recv_from(&mut buffer)) => came,
+            () = place.moves.notified() => {
+                let address = (place.local.ip(), 0);
+                place.socket = UdpSocket::bind(address).await.expect("a UDP port");
+                continue;
+            }
+        };
+        let input = match came {
             Ok(Ok((length, source))) => {
-                match Receive::new(Protocol::Udp, source, local, &buffer[..length]) {
+                match Receive::new(Protocol::Udp, source, place.local, &buffer[..length]) {
                     Ok(received) => Input::Receive(Instant::now(), received),
                     Err(_) => continue,
                 }

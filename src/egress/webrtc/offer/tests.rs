@@ -101,13 +101,33 @@ fn what_goes_with_the_codec_is_taken_over_and_what_is_useless_left_out() {
 }
 
 #[test]
+fn the_fingerprint_is_the_sha_256_one_however_it_is_written_and_wherever_it_stands() {
+    let good = offer(CHROMIUM);
+    let line = format!("a=fingerprint:{FINGERPRINT}");
+    let other = format!("a=fingerprint:sha-1 {}", ["00"; 20].join(":"));
+    for lines in [line.replace("sha-256", "SHA-256"), format!("{other}\r\n{line}")] {
+        let offer = Offer::parse(&good.replace(&line, &lines), None).unwrap();
+        assert_eq!(offer.transport.fingerprint, FINGERPRINT);
+    }
+    let refused = Offer::parse(&good.replace(&line, &other), None).unwrap_err();
+    assert_eq!(refused, OfferError::Attribute("fingerprint:sha-256"));
+}
+
+#[test]
+fn nack_is_promised_only_where_packets_are_sent_again() {
+    let without = CHROMIUM.replace("rtx/90000", "red/90000");
+    assert!(!Offer::parse(&offer(&without), None).unwrap().codec.feedback.contains(&"nack"));
+    assert!(Offer::parse(&offer(CHROMIUM), None).unwrap().codec.feedback.contains(&"nack"));
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let good = offer(CHROMIUM);
     let without = |line: &str| Offer::parse(&good.replace(line, "a=x"), None).unwrap_err();
     assert_eq!(without("a=ice-ufrag:h4xY"), OfferError::Attribute("ice-ufrag"));
     assert_eq!(without("a=ice-pwd:0123456789abcdefABCDEF+/"), OfferError::Attribute("ice-pwd"));
     assert_eq!(without("a=setup:actpass"), OfferError::Attribute("setup"));
-    assert_eq!(without(":12\r\na=setup"), OfferError::Attribute("fingerprint"));
+    assert_eq!(without(":12\r\na=setup"), OfferError::Attribute("fingerprint:sha-256"));
     assert_eq!(without("a=rtcp-mux"), OfferError::Attribute("rtcp-mux"));
     assert_eq!(without("a=mid:1"), OfferError::Attribute("mid"));
 }

@@ -1,5 +1,6 @@
 //! One viewer's task: datagrams, frames and time in, packets and news out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ use crate::frame::Frame;
 
 /// A socket that takes nothing for so long is broken.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first byte of RTP and RTCP, beside STUN and DTLS (RFC 7983).
+const RTP_FIRST: std::ops::RangeInclusive<u8> = 128..=191;
 
 /// Where RTCP's packet types lie, in the second byte (RFC 5761 section 4).
 const RTCP_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
@@ -55,6 +59,8 @@ pub struct Driver {
     feeding: Option<Box<Feeding>>,
     /// Whether DTLS has its keys.
     secured: bool,
+    /// Where media goes.
+    media_to: Option<SocketAddr>,
 }
 
 /// Why a task ends.
@@ -82,7 +88,17 @@ impl Driver {
     ) -> Self {
         let (line, inbox) = Line::open(&accepted.transport.ufrag, sockets);
         let Opening { events, listener, .. } = opening;
-        Self { connection, line, inbox, commands, events, listener, feeding: None, secured: false }
+        Self {
+            connection,
+            line,
+            inbox,
+            commands,
+            events,
+            listener,
+            feeding: None,
+            secured: false,
+            media_to: None,
+        }
     }
 
     /// Runs until told to end, or until the connection does.
@@ -124,7 +140,10 @@ impl Driver {
     }
 
     fn receive(&mut self, datagram: &Datagram) -> Result<(), Over> {
-        if datagram.bytes.get(1).is_some_and(|kind| RTCP_TYPES.contains(kind)) {
+        // From elsewhere it is no sign that what we send arrives: a viewer whose address has
+        // changed reports on, and sees nothing.
+        let is_report = datagram.bytes.get(1).is_some_and(|kind| RTCP_TYPES.contains(kind));
+        if is_report && self.media_to == Some(datagram.source) {
             (self.listener)(rtcp::Report::default());
         }
         Ok(self.connection.receive(datagram)?)
@@ -164,6 +183,9 @@ impl Driver {
                 Output::Event(said) => self.hear(said),
                 Output::Transmit(packet) => {
                     let (from, to) = (packet.source, packet.destination);
+                    if packet.contents.first().is_some_and(|first| RTP_FIRST.contains(first)) {
+                        self.media_to = Some(to);
+                    }
                     if !burst.as_mut().is_some_and(|burst| burst.push(from, to, &packet.contents)) {
                         let next = Burst::new(from, to, &packet.contents);
                         self.send(burst.replace(next)).await;
@@ -211,11 +233,11 @@ impl Driver {
 
     fn state(&self, ice: IceConnectionState) -> Option<State> {
         match ice {
+            // Until there was a connection, the negotiation's own bound holds.
+            _ if !self.secured => None,
             IceConnectionState::Disconnected => Some(State::Disconnected),
-            IceConnectionState::Connected | IceConnectionState::Completed => {
-                self.secured.then_some(State::Connected)
-            }
-            IceConnectionState::New | IceConnectionState::Checking => None,
+            IceConnectionState::Connected | IceConnectionState::Completed => Some(State::Connected),
+            IceConnectionState::New | IceConnectionState::Checking => Some(State::Connecting),
         }
     }
 
@@ -227,9 +249,11 @@ impl Driver {
 }
 
 fn report(stats: &MediaEgressStats) -> rtcp::Report {
+    // 24 bits with a sign, which str0m reads without: duplicates make it negative (RFC 3550 6.4.1).
     let lost = stats.remote.as_ref().map(|remote| remote.packets_lost);
     rtcp::Report {
-        packets_lost: lost.map(|lost| u32::try_from(lost).unwrap_or(u32::MAX)),
+        packets_lost: lost
+            .map(|lost| u32::try_from(lost).ok().filter(|n| *n < 1 << 23).unwrap_or(0)),
         round_trip: stats.rtt,
         ..rtcp::Report::default()
     }

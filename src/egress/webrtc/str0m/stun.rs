@@ -1,9 +1,15 @@
 //! The little of STUN (RFC 8489) that tells whose a check is, before anybody has verified it.
 
 const BINDING_REQUEST: [u8; 2] = [0, 1];
+const BINDING_SUCCESS: [u8; 2] = [1, 1];
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER_BYTES: usize = 20;
 const USERNAME: u16 = 6;
+
+/// Whether a datagram is a success answer to a check; str0m answers verified ones only.
+pub fn is_answer(datagram: &[u8]) -> bool {
+    datagram.starts_with(&BINDING_SUCCESS)
+}
 
 /// The name of ours in a connectivity check: what stands before the colon in its USERNAME (RFC
 /// 8445 section 7.2.2). `None` for anything else.
@@ -21,6 +27,10 @@ pub fn local_name(datagram: &[u8]) -> Option<&str> {
     }
     None
 }
+
+/// The beginning of an answer, for tests.
+#[cfg(test)]
+pub const ANSWER: [u8; 2] = BINDING_SUCCESS;
 
 /// A connectivity check with nothing in it but its name, for tests.
 #[cfg(test)]

@@ -32,6 +32,9 @@ const WAITING_DATAGRAMS_MAX: usize = 128;
 /// IPv6, behind a router that changes ports, has a dozen.
 const PEERS_MAX: usize = 32;
 
+/// Checks a second from addresses that a session does not know yet.
+const STRANGERS_PER_SECOND_MAX: u32 = 64;
+
 /// What the kernel is asked to hold in each direction; it may grant less. A key frame for fifty
 /// viewers is some megabytes.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -226,35 +229,70 @@ async fn read(udp: Arc<UdpSocket>, destination: SocketAddr, routes: Arc<Mutex<Ro
 #[derive(Debug, Default)]
 struct Routes {
     /// By the name a session has in ICE, which peers put into their checks.
-    by_name: HashMap<Arc<str>, mpsc::Sender<Datagram>>,
-    /// By the address of the peer, learned from checks with the right name and from where the
-    /// session sends to.
-    by_peer: HashMap<SocketAddr, Arc<str>>,
+    by_name: HashMap<Arc<str>, Named>,
+    /// By the address of the peer, and when that was learned. Only what the session sends is
+    /// learned from: anybody may write anything into a check, and a sender's address as well.
+    by_peer: HashMap<SocketAddr, (Arc<str>, u64)>,
+    /// Peers learned so far.
+    learned: u64,
+}
+
+/// What is known of a session by its name.
+#[derive(Debug)]
+struct Named {
+    inbox: mpsc::Sender<Datagram>,
+    /// Checks from addresses that are not known, in the second that began at `since`.
+    strangers: u32,
+    since: Instant,
 }
 
 impl Routes {
     fn find(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<mpsc::Sender<Datagram>> {
-        if let Some(name) = stun::local_name(bytes) {
-            let (name, inbox) = self.by_name.get_key_value(name)?;
-            let (name, inbox) = (Arc::clone(name), inbox.clone());
-            self.learn(source, &name);
-            return Some(inbox);
-        }
-        self.by_name.get(self.by_peer.get(&source)?).cloned()
+        let Some(name) = stun::local_name(bytes) else {
+            let (name, _) = self.by_peer.get(&source)?;
+            return self.by_name.get(name).map(|named| named.inbox.clone());
+        };
+        let is_known = self.by_peer.get(&source).is_some_and(|(owner, _)| &**owner == name);
+        let named = self.by_name.get_mut(name)?;
+        (is_known || named.admits_stranger()).then(|| named.inbox.clone())
     }
 
-    fn learn(&mut self, peer: SocketAddr, name: &Arc<str>) {
-        if self.by_peer.get(&peer) == Some(name) {
-            return;
+    fn open(&mut self, name: &Arc<str>, inbox: mpsc::Sender<Datagram>) {
+        let named = Named { inbox, strangers: 0, since: Instant::now() };
+        self.by_name.insert(Arc::clone(name), named);
+    }
+
+    /// The session sends to `peer`: what comes from there is its. Another's is taken over only
+    /// where the session says that it has verified the peer.
+    fn learn(&mut self, peer: SocketAddr, name: &Arc<str>, verified: bool) {
+        match self.by_peer.get(&peer) {
+            Some((owner, _)) if owner == name || !verified => return,
+            _ => {}
         }
-        if self.by_peer.values().filter(|owner| *owner == name).count() < PEERS_MAX {
-            self.by_peer.insert(peer, Arc::clone(name));
+        let own = self.by_peer.iter().filter(|(_, (owner, _))| owner == name);
+        if own.clone().count() >= PEERS_MAX {
+            let oldest = own.min_by_key(|(_, (_, learned))| *learned).map(|(peer, _)| *peer);
+            oldest.map(|oldest| self.by_peer.remove(&oldest));
         }
+        self.learned += 1;
+        self.by_peer.insert(peer, (Arc::clone(name), self.learned));
     }
 
     fn forget(&mut self, name: &str) {
         self.by_name.remove(name);
-        self.by_peer.retain(|_, owner| &**owner != name);
+        self.by_peer.retain(|_, (owner, _)| &**owner != name);
+    }
+}
+
+impl Named {
+    /// Each stranger costs the session a candidate to try, so they are let in slowly.
+    fn admits_stranger(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.strangers) = (now, 0);
+        }
+        self.strangers += 1;
+        self.strangers <= STRANGERS_PER_SECOND_MAX
     }
 }
 
@@ -277,7 +315,7 @@ impl Line {
         let (sender, receiver) = mpsc::channel(WAITING_DATAGRAMS_MAX);
         let name: Arc<str> = name.into();
         for socket in &sockets {
-            lock(&socket.routes).by_name.insert(Arc::clone(&name), sender.clone());
+            lock(&socket.routes).open(&name, sender.clone());
         }
         (Self { name, sockets, known: None }, receiver)
     }
@@ -295,12 +333,10 @@ impl Line {
         let socket = self.sockets.iter().find(|socket| socket.address == burst.from);
         let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let way = (burst.from, burst.to);
-        if self.known != Some(way) {
-            // Answers to our own checks carry no name.
-            let mut routes = lock(&socket.routes);
-            if !routes.by_peer.contains_key(&burst.to) {
-                routes.learn(burst.to, &self.name);
-            }
+        // An answer to a check goes to a peer whose check was verified.
+        let verified = stun::is_answer(&burst.bytes);
+        if verified || self.known != Some(way) {
+            lock(&socket.routes).learn(burst.to, &self.name, verified);
             self.known = Some(way);
         }
         socket.send(burst).await
@@ -330,20 +366,27 @@ mod tests {
     async fn datagrams_find_the_session_by_name_and_then_by_sender() {
         let sockets = Sockets::default();
         let socket = sockets.at(LOOPBACK, None).unwrap();
-        let (_first, mut first_inbox) = Line::open("first", vec![Arc::clone(&socket)]);
-        let (second, mut second_inbox) = Line::open("second", vec![Arc::clone(&socket)]);
+        let (mut first, mut first_inbox) = Line::open("first", vec![Arc::clone(&socket)]);
+        let (mut second, mut second_inbox) = Line::open("second", vec![Arc::clone(&socket)]);
         let peer = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+        let from = peer.local_addr().unwrap();
+        let answer = Burst::new(socket.address, from, &stun::ANSWER);
         peer.send_to(b"stray", socket.address).await.unwrap();
         peer.send_to(&stun::check("second:peer"), socket.address).await.unwrap();
-        peer.send_to(b"report", socket.address).await.unwrap();
         assert_eq!(*received(&mut second_inbox).await.bytes, *stun::check("second:peer"));
-        let report = received(&mut second_inbox).await;
-        assert_eq!(&*report.bytes, b"report");
-        assert_eq!(report.source, peer.local_addr().unwrap());
-        // The same peer under another name: a browser that opened a new connection.
-        peer.send_to(&stun::check("first:peer"), socket.address).await.unwrap();
+        second.send(&answer).await.unwrap();
         peer.send_to(b"report", socket.address).await.unwrap();
+        let report = received(&mut second_inbox).await;
+        assert_eq!((&*report.bytes, report.source), (&b"report"[..], from));
+        // Another name in a check moves nothing until the check was verified, nor does sending.
+        peer.send_to(&stun::check("first:peer"), socket.address).await.unwrap();
         received(&mut first_inbox).await;
+        first.send(&Burst::new(socket.address, from, b"media")).await.unwrap();
+        peer.send_to(b"report", socket.address).await.unwrap();
+        assert_eq!(&*received(&mut second_inbox).await.bytes, b"report");
+        // A browser that opened a new connection on the same port.
+        first.send(&answer).await.unwrap();
+        peer.send_to(b"report", socket.address).await.unwrap();
         assert_eq!(&*received(&mut first_inbox).await.bytes, b"report");
         drop(second);
         assert!(second_inbox.recv().await.is_none());
@@ -412,14 +455,28 @@ mod tests {
     }
 
     #[test]
-    fn a_session_has_so_many_peers_and_no_more() {
+    fn a_session_has_so_many_peers_and_the_oldest_goes_first() {
         let mut routes = Routes::default();
         let name: Arc<str> = "name".into();
+        let peer = |port| SocketAddr::new(LOOPBACK, port);
         for port in 1..100 {
-            routes.learn(SocketAddr::new(LOOPBACK, port), &name);
+            routes.learn(peer(port), &name, true);
         }
         assert_eq!(routes.by_peer.len(), PEERS_MAX);
+        assert!(routes.by_peer.contains_key(&peer(99)) && !routes.by_peer.contains_key(&peer(1)));
         routes.forget("name");
         assert!(routes.by_peer.is_empty());
+    }
+
+    #[test]
+    fn strangers_with_the_right_name_are_let_in_slowly() {
+        let mut routes = Routes::default();
+        let name: Arc<str> = "name".into();
+        let (sender, _receiver) = mpsc::channel(1);
+        routes.open(&name, sender);
+        let check = stun::check("name:peer");
+        let mut found = |port| routes.find(SocketAddr::new(LOOPBACK, port), &check).is_some();
+        let admitted = (1..=1_000).filter(|&port| found(port)).count();
+        assert!((64..=128).contains(&admitted), "{admitted}");
     }
 }
