@@ -139,6 +139,9 @@ mod tests {
         let kinds: Vec<u8> = payloads.iter().map(|payload| payload[0] & KIND).collect();
         assert_eq!(kinds, [STAP_A, FU_A, FU_A, FU_A, FU_A, FU_A]);
         assert_eq!(received(&payloads), units[1..]);
+        let marks: Vec<u8> =
+            payloads[1..].iter().map(|payload| payload[1] & (FU_START | FU_END)).collect();
+        assert_eq!(marks, [FU_START, 0, 0, 0, FU_END]);
         // All but the last as long as may be, so that they can leave in one system call.
         assert!(payloads[1..5].iter().all(|payload| payload.len() == PAYLOAD_BYTES_MAX));
     }

@@ -72,14 +72,13 @@ impl Kind {
 }
 
 impl Candidate {
-    /// An address of the machine itself, with the priority of RFC 8445 section 5.1.2.1.
-    pub fn host(address: SocketAddr) -> Self {
+    /// An address of the machine itself, the `index`th of them: each has a foundation and a priority
+    /// of its own (RFC 8445 sections 5.1.1.3 and 5.1.2.1), the first the highest.
+    pub fn host(address: SocketAddr, index: u16) -> Self {
         const HOST_PREFERENCE: u32 = 126;
-        // RFC 8421 section 4: IPv6 before IPv4, where both lead to the same place.
-        let local_preference = if address.is_ipv6() { 65_535 } else { 65_534 };
-        let foundation = if address.is_ipv6() { "6" } else { "4" };
+        let local_preference = u32::from(u16::MAX - index);
         Self {
-            foundation: foundation.to_owned(),
+            foundation: index.to_string(),
             priority: HOST_PREFERENCE << 24 | local_preference << 8 | (256 - COMPONENT_RTP),
             address: address.ip(),
             port: address.port(),
@@ -169,6 +168,15 @@ mod tests {
              raddr 192.0.2.2 rport 46154"
         );
         assert_eq!(Candidate::parse(&candidate.to_string()), Ok(candidate));
+    }
+
+    #[test]
+    fn our_own_addresses_come_in_order_and_read_as_any_other() {
+        let address = "192.0.2.2:5000".parse().unwrap();
+        let (first, second) = (Candidate::host(address, 0), Candidate::host(address, 1));
+        assert_eq!(first.priority, 2_130_706_431);
+        assert!(first.priority > second.priority && first.foundation != second.foundation);
+        assert_eq!(Candidate::parse(&first.to_string()), Ok(first));
     }
 
     #[test]

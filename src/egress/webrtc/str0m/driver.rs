@@ -103,8 +103,8 @@ impl Driver {
 
     /// Runs until told to end, or until the connection does.
     pub async fn run(mut self) {
-        for address in self.line.addresses().collect::<Vec<_>>() {
-            self.say(Event::Candidate(Candidate::host(address)));
+        for (index, address) in (0..).zip(self.line.addresses()) {
+            self.say(Event::Candidate(Candidate::host(address, index)));
         }
         self.say(Event::Gathered);
         if let Err(Over::Failed(error)) = self.drive().await {
