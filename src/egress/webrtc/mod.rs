@@ -1,8 +1,9 @@
 //! WebRTC: from an offer to a session that ends well.
 //!
 //! [`WebrtcServer`] is what the HTTP side uses. An [`offer`] is read and matched here, an
-//! [`engine`] (str0m, or webrtcbin where the configuration needs it) takes it, the [`answer`] is written here, and a `session` task keeps
-//! watch until the viewer leaves, vanishes, or is asked to go.
+//! [`engine`] takes it (str0m, or webrtcbin where the configuration needs it), the [`answer`] is
+//! written here, and a `session` task keeps watch until the viewer leaves, vanishes, or is asked to
+//! go.
 
 pub mod answer;
 pub mod candidate;

@@ -158,10 +158,7 @@ impl Driver {
             feeding.tally.delivered(&delivery);
         }
         self.connection.write(&delivery.item)?;
-        match tokio::time::timeout(STALL_TIMEOUT, self.flush()).await {
-            Ok(flushed) => drop(flushed?),
-            Err(_) => self.feed_ended(FeedEnd::Stalled),
-        }
+        self.flush().await?;
         if let Some(feeding) = &self.feeding {
             feeding.tally.sent(&delivery.item);
         }
@@ -175,8 +172,16 @@ impl Driver {
         }
     }
 
-    /// Sends and tells all there is; returns when to come back.
+    /// Sends and tells all there is, within a bound; returns when to come back.
     async fn flush(&mut self) -> Result<Instant, Over> {
+        if let Ok(flushed) = tokio::time::timeout(STALL_TIMEOUT, self.drain()).await {
+            return flushed;
+        }
+        self.feed_ended(FeedEnd::Stalled);
+        Ok(Instant::now())
+    }
+
+    async fn drain(&mut self) -> Result<Instant, Over> {
         let mut burst: Option<Burst> = None;
         loop {
             match self.connection.poll()? {
