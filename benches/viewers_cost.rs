@@ -14,13 +14,13 @@
     reason = "a measuring tool ends where it cannot measure, and prints what it measured"
 )]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lensline_clients::{
     Exposition, Lensline, LightReceiver, Lines, Look, RtspReceiver, Tally, Usage, WhepReceiver,
-    cpu_of_threads_named, load_average, quantile, until,
+    cpu_of_threads_named, load_average, own_address, quantile, until,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
@@ -241,7 +241,13 @@ async fn receive(address: &str, kind: &str, count: usize) {
                 Viewer::Webrtcbin(WhepReceiver::join(&http, address, LOOK).await.unwrap())
             }
             _ => {
-                let viewer = LightReceiver::join(&http, address, own_address(), FRAMERATE).await;
+                let viewer = LightReceiver::join(
+                    &http,
+                    address,
+                    own_address(Ipv4Addr::LOCALHOST.into()),
+                    FRAMERATE,
+                )
+                .await;
                 Viewer::Webrtc(viewer.unwrap())
             }
         });
@@ -257,12 +263,4 @@ async fn receive(address: &str, kind: &str, count: usize) {
     for _ in std::io::stdin().lines() {
         println!("{{\"event\": \"report\", \"missed\": {}}}", missed() - before);
     }
-}
-
-/// The address of this machine that the server offers: the one that leads outwards, or loopback
-/// where there is none. Connecting a UDP socket sends nothing.
-fn own_address() -> IpAddr {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let outward = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
-    outward.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }

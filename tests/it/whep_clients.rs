@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lensline_clients::{LightReceiver, Look, Tally, WhepReceiver, aiortc, quantile, until};
+use lensline_clients::{
+    LightOffer, LightReceiver, Look, Tally, WhepReceiver, aiortc, own_address, quantile, until,
+};
 use serde_json::Value;
 
 use crate::common::{SMALL, SOON, alone, assert_complete, frames_come, start};
@@ -105,4 +107,25 @@ async fn a_viewer_whose_address_changes_sees_on_or_is_let_go() {
         (sees_on || server.sessions().await.is_empty()).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_who_signals_by_websocket_sees_and_ends_with_its_socket() {
+    let _machine = alone().await;
+    let server = start(SMALL).await;
+    let from = own_address(std::net::Ipv4Addr::LOCALHOST.into());
+    let socket = server.url("ws/sim").replacen("http", "ws", 1);
+    for polite in [true, false] {
+        let offer = LightOffer::new(from).await;
+        let viewer = offer.websocket(&socket, 30).await.unwrap();
+        frames_come("the viewer", 30, || viewer.tally()).await;
+        match polite {
+            true => viewer.leave(&server.client).await.unwrap(),
+            false => drop(viewer),
+        }
+        server.sessions_are(0, SOON).await;
+    }
+    let ends = server.metrics().await.by("lensline_sessions_total", "end");
+    assert_eq!(ends.get("left"), Some(&1.0), "{ends:?}\n{}", server.log());
+    assert_eq!(ends.get("vanished"), Some(&1.0), "{ends:?}\n{}", server.log());
 }

@@ -1,46 +1,67 @@
-//! The lightest WHEP viewer there is: str0m on a task of its own, which counts packets and throws
+//! The lightest WebRTC viewer there is: str0m on a task of its own, which counts packets and throws
 //! them away. For crowds, where webrtcbin's eight threads a viewer would be what is measured.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use str0m::change::SdpAnswer;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::config::CryptoProvider;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::frames::Tally;
+use crate::frames::{Tally, Watch};
 use crate::whep::JoinError;
+
+/// An offer that nobody has seen yet.
+pub struct LightOffer {
+    rtc: Rtc,
+    pending: SdpPendingOffer,
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// The offer.
+    pub sdp: String,
+}
 
 /// A viewer that counts what comes. Dropping it vanishes.
 #[derive(Debug)]
 pub struct LightReceiver {
-    tally: Arc<Mutex<Tally>>,
+    tally: Watch,
     moves: Arc<Notify>,
     task: JoinHandle<()>,
+    door: Door,
 }
 
-impl LightReceiver {
-    /// Offers itself to the WHEP address `url`, from the local address `from`, and receives.
-    ///
-    /// # Errors
-    /// Where the server refuses.
+/// Where it came in, which is where it can say that it leaves.
+#[derive(Debug)]
+enum Door {
+    /// The resource of a WHEP session.
+    Whep(String),
+    /// A socket with which the session ends: who listens to it, and how to have it closed.
+    WebSocket { listener: JoinHandle<()>, hang_up: oneshot::Sender<()> },
+    /// Somebody else's business.
+    Other,
+}
+
+type Signalling = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl LightOffer {
+    /// An offer to receive H.264 at the local address `from`.
     ///
     /// # Panics
     /// Where this machine has no socket for it.
-    pub async fn join(
-        http: &reqwest::Client,
-        url: &str,
-        from: IpAddr,
-        framerate: u32,
-    ) -> Result<Self, JoinError> {
-        let failed = |error: &dyn std::fmt::Display| JoinError::Failed(error.to_string());
+    pub async fn new(from: IpAddr) -> Self {
         let socket = UdpSocket::bind((from, 0)).await.expect("a UDP port");
         let local = socket.local_addr().expect("it is bound");
         let crypto = CryptoProvider {
@@ -57,21 +78,96 @@ impl LightReceiver {
         let mut change = rtc.sdp_api();
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = change.apply().expect("there is something to offer");
+        Self { rtc, pending, socket, local, sdp: offer.to_sdp_string() }
+    }
+
+    /// Sends the offer to the WHEP address `url`, and receives.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub async fn whep(
+        self,
+        http: &reqwest::Client,
+        url: &str,
+        framerate: u32,
+    ) -> Result<LightReceiver, JoinError> {
         let request = http.post(url).header("content-type", "application/sdp");
-        let reply = request.body(offer.to_sdp_string()).send().await;
-        let reply = reply.map_err(|error| failed(&error))?;
-        let status = reply.status().as_u16();
-        let body = reply.text().await.map_err(|error| failed(&error))?;
+        let reply = request.body(self.sdp.clone()).send().await.map_err(failed)?;
+        let header = |name: &str| Some(reply.headers().get(name)?.to_str().ok()?.to_owned());
+        let retry_after = header("retry-after").and_then(|text| text.parse().ok());
+        let location = header("location");
+        let (status, base) = (reply.status().as_u16(), reply.url().clone());
+        let body = reply.text().await.map_err(failed)?;
         if status != 201 {
-            return Err(JoinError::Refused { status, retry_after: None, body });
+            return Err(JoinError::Refused { status, retry_after, body });
         }
-        let answer = SdpAnswer::from_sdp_string(&body).map_err(|error| failed(&error))?;
-        rtc.sdp_api().accept_answer(pending, answer).map_err(|error| failed(&error))?;
-        let tally = Arc::new(Mutex::new(Tally::default()));
-        let moves = Arc::new(Notify::new());
-        let place = Place { socket, local, moves: Arc::clone(&moves) };
-        let task = tokio::spawn(receive(rtc, place, Arc::clone(&tally), framerate));
-        Ok(Self { tally, moves, task })
+        let location = location.ok_or_else(|| failed("201 without Location"))?;
+        let door = Door::Whep(base.join(&location).map_err(failed)?.to_string());
+        let (mut receiver, _) = self.accept(&body, framerate)?;
+        receiver.door = door;
+        Ok(receiver)
+    }
+
+    /// Signals by the WebSocket at `url`, which begins with `ws://`, and receives.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub async fn websocket(self, url: &str, framerate: u32) -> Result<LightReceiver, JoinError> {
+        let (mut socket, _) = connect_async(url).await.map_err(failed)?;
+        let offer = json!({ "type": "offer", "data": { "type": "offer", "sdp": self.sdp } });
+        socket.send(Message::text(offer.to_string())).await.map_err(failed)?;
+        let answer = loop {
+            let (kind, data) = said(&mut socket).await.ok_or_else(|| failed("hung up"))?;
+            match kind.as_str() {
+                "answer" => break data,
+                "error" => return Err(refused(&data)),
+                _ => {}
+            }
+        };
+        let sdp = answer["sdp"].as_str().ok_or_else(|| failed("an answer without SDP"))?;
+        let (mut receiver, candidates) = self.accept(sdp, framerate)?;
+        let (hang_up, hung_up) = oneshot::channel();
+        let listener = tokio::spawn(listen(socket, candidates, hung_up));
+        receiver.door = Door::WebSocket { listener, hang_up };
+        Ok(receiver)
+    }
+
+    /// Takes an answer that came in some other way, and receives. What is sent on the channel are
+    /// candidates that were not in the answer.
+    ///
+    /// # Errors
+    /// Where the answer does not fit the offer.
+    pub fn accept(
+        mut self,
+        answer: &str,
+        framerate: u32,
+    ) -> Result<(LightReceiver, UnboundedSender<Candidate>), JoinError> {
+        let answer = SdpAnswer::from_sdp_string(answer).map_err(failed)?;
+        self.rtc.sdp_api().accept_answer(self.pending, answer).map_err(failed)?;
+        let (tally, moves) = (Watch::default(), Arc::new(Notify::new()));
+        let (sender, candidates) = mpsc::unbounded_channel();
+        let moved = Arc::clone(&moves);
+        let place = Place { socket: self.socket, local: self.local, moves: moved, candidates };
+        let task = tokio::spawn(receive(self.rtc, place, tally.clone(), framerate));
+        Ok((LightReceiver { tally, moves, task, door: Door::Other }, sender))
+    }
+}
+
+impl LightReceiver {
+    /// Offers itself to the WHEP address `url`, from the local address `from`, and receives.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    ///
+    /// # Panics
+    /// Where this machine has no socket for it.
+    pub async fn join(
+        http: &reqwest::Client,
+        url: &str,
+        from: IpAddr,
+        framerate: u32,
+    ) -> Result<Self, JoinError> {
+        LightOffer::new(from).await.whep(http, url, framerate).await
     }
 
     /// Goes on from another port, and does not know: what a router does that forgets a viewer's
@@ -82,13 +178,98 @@ impl LightReceiver {
 
     /// What came so far.
     pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tally.tally()
+    }
+
+    /// Leaves politely: with DELETE, or by closing the WebSocket.
+    ///
+    /// # Errors
+    /// Where the server does not take it.
+    pub async fn leave(mut self, http: &reqwest::Client) -> Result<(), JoinError> {
+        match std::mem::replace(&mut self.door, Door::Other) {
+            Door::Whep(location) => {
+                let answer = http.delete(location).send().await.map_err(failed)?;
+                answer.error_for_status().map(drop).map_err(failed)
+            }
+            Door::WebSocket { listener, hang_up } => {
+                // Where the listener is gone, the socket was closed by the server.
+                let _ = hang_up.send(());
+                listener.await.map_err(failed)
+            }
+            Door::Other => Ok(()),
+        }
     }
 }
 
 impl Drop for LightReceiver {
     fn drop(&mut self) {
         self.task.abort();
+        if let Door::WebSocket { listener, .. } = &self.door {
+            listener.abort();
+        }
+    }
+}
+
+/// The address of this machine at which a server on `host` reaches it. A server on this machine
+/// offers the address that leads outwards, or loopback where there is none. Connecting a UDP socket
+/// sends nothing.
+pub fn own_address(host: IpAddr) -> IpAddr {
+    let outside = IpAddr::from([192, 0, 2, 1]);
+    let towards = if host.is_loopback() { outside } else { host };
+    let any = SocketAddr::new(if towards.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() }, 0);
+    let socket = std::net::UdpSocket::bind(any);
+    let own = socket.and_then(|socket| {
+        socket.connect((towards, 9))?;
+        socket.local_addr()
+    });
+    own.map_or(host, |address| address.ip())
+}
+
+fn failed(error: impl ToString) -> JoinError {
+    JoinError::Failed(error.to_string())
+}
+
+/// What a problem that came by WebSocket would have been as an HTTP answer.
+fn refused(problem: &Value) -> JoinError {
+    let status = problem["status"].as_u64().and_then(|status| status.try_into().ok());
+    JoinError::Refused {
+        status: status.unwrap_or_default(),
+        retry_after: None,
+        body: problem.to_string(),
+    }
+}
+
+/// Keeps a socket open, answers its pings, and passes on the candidates that come one by one.
+async fn listen(
+    mut socket: Signalling,
+    candidates: UnboundedSender<Candidate>,
+    mut hung_up: oneshot::Receiver<()>,
+) {
+    loop {
+        let said = tokio::select! {
+            said = said(&mut socket) => said,
+            _ = &mut hung_up => {
+                // One that is closed already is as good.
+                let _ = socket.close(None).await;
+                return;
+            }
+        };
+        let Some((_, data)) = said else { return };
+        let candidate = data["candidate"].as_str().unwrap_or_default();
+        // An empty one is the end of them; other messages have none.
+        if let Ok(candidate) = Candidate::from_sdp_string(candidate) {
+            let _ = candidates.send(candidate);
+        }
+    }
+}
+
+/// The type and the data of the next message.
+async fn said(socket: &mut Signalling) -> Option<(String, Value)> {
+    loop {
+        let Message::Text(text) = socket.next().await?.ok()? else { continue };
+        let mut message: Value = serde_json::from_str(&text).ok()?;
+        let kind = message["type"].as_str()?.to_owned();
+        return Some((kind, message["data"].take()));
     }
 }
 
@@ -97,9 +278,10 @@ struct Place {
     socket: UdpSocket,
     local: SocketAddr,
     moves: Arc<Notify>,
+    candidates: UnboundedReceiver<Candidate>,
 }
 
-async fn receive(mut rtc: Rtc, mut place: Place, tally: Arc<Mutex<Tally>>, framerate: u32) {
+async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
     let mut buffer = vec![0; 2048];
     while rtc.is_alive() {
         let wake_at = match rtc.poll_output().expect("the connection goes on") {
@@ -116,8 +298,8 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Arc<Mutex<Tally>>, frame
                     .iter()
                     .any(|one| one.pt() == payload_type && one.spec().codec == Codec::H264);
                 if is_video && packet.header.marker {
-                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-                    tally.saw_time(packet.header.timestamp, framerate, Instant::now());
+                    let time = packet.header.timestamp;
+                    tally.note(|tally| tally.saw_time(time, framerate, Instant::now()));
                 }
                 continue;
             }
@@ -127,6 +309,10 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Arc<Mutex<Tally>>, frame
         let wait = wake_at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let came = tokio::select! {
             came = tokio::time::timeout(wait, place.socket.recv_from(&mut buffer)) => came,
+            Some(candidate) = place.candidates.recv() => {
+                rtc.add_remote_candidate(candidate);
+                continue;
+            }
             () = place.moves.notified() => {
                 let address = (place.local.ip(), 0);
                 place.socket = UdpSocket::bind(address).await.expect("a UDP port");
