@@ -4,7 +4,8 @@
 //! stalls never stalls a streaming thread; what does not fit is dropped. GStreamer's lines have the
 //! target `gstreamer`, GLib's `glib`, each one level lower than they call themselves: what ends a
 //! camera or a session is reported by whoever owns it, in words that say what to do. GStreamer's
-//! warnings and errors are heard; `GST_DEBUG` makes it say more.
+//! warnings and errors are heard; `GST_DEBUG` makes it say more, and `GST_DEBUG_FILE` puts all of it
+//! into a file as well.
 
 mod limiter;
 
@@ -73,7 +74,10 @@ fn hear_panics() {
 }
 
 fn hear_gstreamer() {
-    gst::log::remove_default_log_function();
+    // What somebody wants in a file stays whole: GStreamer writes it there itself.
+    if std::env::var_os("GST_DEBUG_FILE").is_none() {
+        gst::log::remove_default_log_function();
+    }
     if std::env::var_os("GST_DEBUG").is_none() {
         gst::log::set_default_threshold(gst::DebugLevel::Warning);
     }

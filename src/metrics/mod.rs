@@ -1,5 +1,8 @@
 //! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
 
+mod process;
+
+use process::Process;
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -48,14 +51,6 @@ pub struct Metrics {
     /// `lensline_guards_live{kind}`
     pub guards_live: IntGaugeVec,
     process: Process,
-}
-
-#[derive(Debug)]
-struct Process {
-    resident_memory_bytes: prometheus::IntGauge,
-    open_fds: prometheus::IntGauge,
-    threads: prometheus::IntGauge,
-    cpu_seconds: CounterVec,
 }
 
 impl Metrics {
@@ -143,36 +138,6 @@ impl Metrics {
     }
 }
 
-impl Process {
-    fn new(family: &Family<'_>) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            resident_memory_bytes: family
-                .plain("process_resident_memory_bytes", "Resident memory in bytes")?,
-            open_fds: family.plain("process_open_fds", "Open file descriptors")?,
-            threads: family.plain("process_threads", "Threads")?,
-            cpu_seconds: family.seconds("process_cpu_seconds_total", "CPU time used", &["mode"])?,
-        })
-    }
-
-    /// Reads `/proc/self`; what cannot be read keeps its last value.
-    fn read(&self) {
-        let Ok(process) = procfs::process::Process::myself() else { return };
-        if let Ok(stat) = process.stat() {
-            let resident = stat.rss.saturating_mul(procfs::page_size());
-            self.resident_memory_bytes.set(i64::try_from(resident).unwrap_or(i64::MAX));
-            self.threads.set(stat.num_threads);
-            let ticks = procfs::ticks_per_second().max(1) as f64;
-            for (mode, used) in [("user", stat.utime), ("system", stat.stime)] {
-                let counter = self.cpu_seconds.with_label_values(&[mode]);
-                counter.inc_by((used as f64 / ticks - counter.get()).max(0.0));
-            }
-        }
-        if let Ok(count) = process.fd_count() {
-            self.open_fds.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-}
-
 struct Family<'a> {
     registry: &'a Registry,
 }
@@ -236,20 +201,5 @@ impl Family<'_> {
         let metric = HistogramVec::new(options, &["camera", "stage"])?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_contract_s_process_figures_are_there_and_true() {
-        let text = Metrics::new().unwrap().render().unwrap();
-        for name in ["process_resident_memory_bytes", "process_open_fds", "process_threads"] {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-            let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-            assert!(value >= 1.0, "{line}");
-        }
     }
 }
