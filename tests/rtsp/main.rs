@@ -9,7 +9,6 @@
 
 mod clients;
 mod house;
-mod viewer;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -20,7 +19,7 @@ use lensline::admission::Limits;
 use lensline::catalog::Health;
 use lensline::clock::Timestamp;
 use lensline::egress::session::End;
-use viewer::{Viewer, unit_types};
+use lensline_clients::{RtspConversation as Viewer, unit_types};
 
 const IDR: u8 = 5;
 

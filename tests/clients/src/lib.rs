@@ -6,6 +6,7 @@
 
 mod chromium;
 mod command;
+mod conversation;
 mod frames;
 mod light;
 mod metrics;
@@ -14,16 +15,19 @@ mod recorder;
 mod rtsp;
 mod server;
 mod stats;
+mod visits;
 mod whep;
 
 pub use chromium::Chromium;
 pub use command::{Finished, Lines, aiortc, run};
+pub use conversation::{RtpPacket, RtspAnswer, RtspConversation, unit_types};
 pub use frames::{Look, Stamp, Tally, Watch};
 pub use light::{LightOffer, LightReceiver, own_address};
 pub use metrics::Exposition;
 pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage};
 pub use recorder::{Recorder, RecorderTransport};
 pub use rtsp::RtspReceiver;
-pub use server::{Lensline, Stopped, free_port, until};
+pub use server::{Launch, Lensline, Stopped, free_port, until};
 pub use stats::{quantile, slope};
+pub use visits::{Faces, Stage};
 pub use whep::{JoinError, WhepOffer, WhepReceiver};

@@ -1,8 +1,10 @@
 //! The program itself, started as a user starts it.
 
 use std::fmt::Write;
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::metrics::Exposition;
 use crate::process::{Usage, send_signal, usage};
+use crate::visits::Faces;
 
 /// How long the program may take until it is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,6 +39,70 @@ pub struct Lensline {
     pub client: reqwest::Client,
     log: Arc<Mutex<String>>,
     _directory: TempDir,
+}
+
+/// How to start the program.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its configuration. Where it has no camera, the program is told to simulate one.
+    pub config: String,
+    /// Where it listens for HTTP.
+    pub listen: SocketAddr,
+    /// Where it listens for RTSP.
+    pub rtsp_listen: SocketAddr,
+    /// What is added to its environment.
+    pub environment: Vec<(String, String)>,
+    /// The file that its log is appended to, in the place of our memory.
+    pub log: Option<PathBuf>,
+}
+
+impl Launch {
+    /// On free ports of the loopback.
+    ///
+    /// # Panics
+    /// Where the system has none.
+    pub fn new(binary: impl Into<PathBuf>, config: impl Into<String>) -> Self {
+        let free = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        Self {
+            binary: binary.into(),
+            config: config.into(),
+            listen: free(),
+            rtsp_listen: free(),
+            environment: Vec::new(),
+            log: None,
+        }
+    }
+
+    fn spawn(&self, directory: &TempDir) -> Child {
+        let file = directory.path().join("config.toml");
+        std::fs::write(&file, &self.config).expect("the configuration can be written");
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--config").arg(&file);
+        command.args(["--listen", &self.listen.to_string()]);
+        command.args(["--rtsp-listen", &self.rtsp_listen.to_string()]);
+        if !self.config.contains("[[camera]]") {
+            command.arg("--simulate");
+        }
+        // What the environment overrides is the scenario's to say.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LENSLINE_")) {
+            command.env_remove(name);
+        }
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command.envs(environment).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(match &self.log {
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Stdio::from(file.expect("the log can be written"))
+            }
+            None => Stdio::piped(),
+        });
+        command
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.binary.display()))
+    }
 }
 
 /// How the program ended.
@@ -80,9 +147,7 @@ impl Lensline {
     /// # Panics
     /// Where it does not become ready, with what it wrote.
     pub async fn start(binary: &str, config: &str) -> Self {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let rtsp_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        Self::start_at(binary, config, listen, rtsp_listen).await
+        Self::launch(&Launch::new(binary, config)).await
     }
 
     /// The same on these addresses.
@@ -95,23 +160,21 @@ impl Lensline {
         listen: SocketAddr,
         rtsp_listen: SocketAddr,
     ) -> Self {
+        let launch = Launch { listen, rtsp_listen, ..Launch::new(binary, config) };
+        Self::launch(&launch).await
+    }
+
+    /// The same, with all that can be chosen.
+    ///
+    /// # Panics
+    /// Where it does not become ready, with what it wrote.
+    pub async fn launch(launch: &Launch) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the configuration");
-        let file = directory.path().join("config.toml");
-        std::fs::write(&file, config).expect("the configuration can be written");
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--config").arg(&file);
-        command.args(["--listen", &listen.to_string(), "--rtsp-listen", &rtsp_listen.to_string()]);
-        if !config.contains("[[camera]]") {
-            command.arg("--simulate");
-        }
-        // What the environment overrides is the scenario's to say.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LENSLINE_")) {
-            command.env_remove(name);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().expect("the program can be started");
+        let mut child = launch.spawn(&directory);
         let log = Arc::new(Mutex::new(String::new()));
-        keep(child.stderr.take().expect("its log is ours"), log.clone());
+        if let Some(stderr) = child.stderr.take() {
+            keep(stderr, log.clone());
+        }
         let ready = ready_line(&mut child).await;
         let ready = ready.unwrap_or_else(|why| panic!("{why}; it wrote:\n{}", read(&log)));
         let mut addresses = ready.split(' ').skip(1).map(str::to_owned);
@@ -124,6 +187,11 @@ impl Lensline {
             log,
             _directory: directory,
         }
+    }
+
+    /// How it ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// The address of a page; `path` without a slash at the start.
@@ -179,7 +247,16 @@ impl Lensline {
         usage(self.pid).unwrap_or_else(|| panic!("the program is gone:\n{}", self.log()))
     }
 
-    /// What it wrote to stderr so far.
+    /// Where its visitors find it: its pages and its first camera.
+    ///
+    /// # Panics
+    /// Where it has no camera.
+    pub fn faces(&self) -> Faces {
+        let rtsp = self.rtsp.first().expect("it has a camera").clone();
+        Faces { http: self.http.clone(), rtsp, client: self.client.clone() }
+    }
+
+    /// What it wrote to stderr so far; nothing where that goes to a file.
     pub fn log(&self) -> String {
         read(&self.log)
     }
