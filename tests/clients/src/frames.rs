@@ -91,6 +91,12 @@ impl Tally {
         }
     }
 
+    /// The latencies so far, which are forgotten here, as are all pictures' numbers but the last.
+    pub fn take_latencies_ms(&mut self) -> Vec<f64> {
+        self.numbers.drain(..self.numbers.len().saturating_sub(1));
+        std::mem::take(&mut self.latency_ms)
+    }
+
     /// Pictures that `other` saw in our time, and we did not (stamps only). Both must have begun
     /// in the same 65536 pictures.
     pub fn lacks(&self, other: &Self) -> usize {

@@ -26,7 +26,7 @@ use crate::whep::JoinError;
 
 /// An offer that nobody has seen yet.
 pub struct LightOffer {
-    rtc: Rtc,
+    rtc: Box<Rtc>,
     pending: SdpPendingOffer,
     socket: UdpSocket,
     local: SocketAddr,
@@ -78,7 +78,7 @@ impl LightOffer {
         let mut change = rtc.sdp_api();
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = change.apply().expect("there is something to offer");
-        Self { rtc, pending, socket, local, sdp: offer.to_sdp_string() }
+        Self { rtc: Box::new(rtc), pending, socket, local, sdp: offer.to_sdp_string() }
     }
 
     /// Sends the offer to the WHEP address `url`, and receives.
@@ -148,7 +148,7 @@ impl LightOffer {
         let (sender, candidates) = mpsc::unbounded_channel();
         let moved = Arc::clone(&moves);
         let place = Place { socket: self.socket, local: self.local, moves: moved, candidates };
-        let task = tokio::spawn(receive(self.rtc, place, tally.clone(), framerate));
+        let task = tokio::spawn(receive(*self.rtc, place, tally.clone(), framerate));
         Ok((LightReceiver { tally, moves, task, door: Door::Other }, sender))
     }
 }

@@ -1,0 +1,221 @@
+//! Slopes, and how sure they are.
+//!
+//! A least-squares line through the medians of blocks of samples, on one or two regressors (joins,
+//! hours). Neighbouring blocks resemble each other, which makes a naive confidence interval far too
+//! narrow; the number of independent blocks is therefore taken as `n (1 - r) / (1 + r)`, where `r`
+//! is the lag-1 autocorrelation of the residuals (Santer et al. 2000, Statistical significance of
+//! trends and trend differences in layer-average atmospheric temperature time series,
+//! J. Geophys. Res. 105, 7337-7356, equations 4 to 6).
+
+use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Blocks that a series is cut into. Each is a point of the line.
+const BLOCKS: usize = 40;
+
+/// Fewer independent blocks than regressors and these tell nothing.
+const FREEDOM_MIN: f64 = 3.0;
+
+/// Regressors that go together more closely than this are one. Below it, the confidence intervals
+/// say how well they can be told apart.
+const CORRELATION_MAX: f64 = 0.9999;
+
+/// A slope with its 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Slope {
+    /// The best estimate.
+    pub value: f64,
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+/// What a value does with each of its regressors.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fit {
+    /// By regressor; `None` where it does not change, or not apart from one before it.
+    pub slopes: Vec<Option<Slope>>,
+}
+
+/// Fits `value = a + b1 x1 + b2 x2` to `points` of `(regressors, value)`, at most two regressors.
+/// `None` where there are too few points to say anything.
+pub fn fit(points: &[(Vec<f64>, f64)]) -> Option<Fit> {
+    let blocks = blocks(points);
+    let count = blocks.first()?.0.len();
+    let columns: Vec<Vec<f64>> = (0..count)
+        .map(|index| centred(blocks.iter().map(|(regressors, _)| regressors[index])))
+        .collect();
+    let values = centred(blocks.iter().map(|(_, value)| *value));
+    let used = apart(&columns);
+    let chosen: Vec<&[f64]> = used.iter().map(|&index| &*columns[index]).collect();
+    let found = solve(&chosen, &values)?;
+    let mut slopes = vec![None; count];
+    for (index, slope) in used.into_iter().zip(found) {
+        slopes[index] = Some(slope);
+    }
+    Some(Fit { slopes })
+}
+
+/// The medians of consecutive blocks of about equal size.
+fn blocks(points: &[(Vec<f64>, f64)]) -> Vec<(Vec<f64>, f64)> {
+    let size = points.len().div_ceil(BLOCKS).max(1);
+    let block = |block: &[(Vec<f64>, f64)]| {
+        let count = block.first().map_or(0, |(regressors, _)| regressors.len());
+        let regressor = |index| median(block.iter().map(|(regressors, _)| regressors[index]));
+        ((0..count).map(regressor).collect(), median(block.iter().map(|(_, value)| *value)))
+    };
+    points.chunks(size).map(block).collect()
+}
+
+/// The middle one of some values.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn centred(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let values: Vec<f64> = values.collect();
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    values.into_iter().map(|value| value - mean).collect()
+}
+
+/// The regressors that change, and not merely as an earlier one does.
+fn apart(columns: &[Vec<f64>]) -> Vec<usize> {
+    let mut used: Vec<usize> = Vec::new();
+    for (index, column) in columns.iter().enumerate() {
+        let along = dot(column, column);
+        let like = |&other: &usize| {
+            let other = &columns[other];
+            dot(column, other).abs() > CORRELATION_MAX * (along * dot(other, other)).sqrt()
+        };
+        if along > 0.0 && !used.iter().any(like) {
+            used.push(index);
+        }
+    }
+    used
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Least squares of centred values on one or two centred regressors.
+fn solve(columns: &[&[f64]], values: &[f64]) -> Option<Vec<Slope>> {
+    let inverse = inverse(columns)?;
+    let along: Vec<f64> = columns.iter().map(|column| dot(column, values)).collect();
+    let estimates: Vec<f64> = inverse.iter().map(|row| dot(row, &along)).collect();
+    let residuals: Vec<f64> = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| {
+            value - columns.iter().zip(&estimates).map(|(x, slope)| x[at] * slope).sum::<f64>()
+        })
+        .collect();
+    let squares = dot(&residuals, &residuals);
+    let alike = if squares > 0.0 {
+        (dot(&residuals[1..], &residuals[..residuals.len() - 1]) / squares).clamp(0.0, 0.99)
+    } else {
+        0.0
+    };
+    let independent = values.len() as f64 * (1.0 - alike) / (1.0 + alike);
+    let freedom = independent - columns.len() as f64 - 1.0;
+    if freedom < FREEDOM_MIN {
+        return None;
+    }
+    let quantile = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(0.975);
+    let slopes = estimates.iter().enumerate().map(|(index, &value)| {
+        let margin = quantile * (squares / freedom * inverse[index][index]).sqrt();
+        Slope { value, low: value - margin, high: value + margin }
+    });
+    Some(slopes.collect())
+}
+
+/// The inverse of the regressors' products with each other.
+fn inverse(columns: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
+    match columns {
+        [x] => Some(vec![vec![1.0 / dot(x, x)]]),
+        [x, y] => {
+            let (xx, xy, yy) = (dot(x, x), dot(x, y), dot(y, y));
+            let determinant = xx * yy - xy * xy;
+            let rows = [[yy, -xy], [-xy, xx]];
+            Some(rows.map(|row| row.map(|entry| entry / determinant).to_vec()).to_vec())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test: a panic is how it fails")]
+
+    use super::*;
+
+    /// Noise that remembers: each value is half the one before and something new.
+    fn noise(seed: u64) -> impl FnMut() -> f64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut last = 0.0;
+        move || {
+            last = 0.5 * last + random.f64() - 0.5;
+            last
+        }
+    }
+
+    #[test]
+    fn slopes_by_two_regressors_are_told_apart_and_within_their_intervals() {
+        let mut held = 0;
+        for seed in 0..100 {
+            let mut noise = noise(seed);
+            let (mut joins, mut points) = (0.0, Vec::new());
+            for second in 0..1_200 {
+                // Visitors come for a minute, and stay away for one.
+                joins += if second / 60 % 2 == 0 { 2.0 } else { 0.0 };
+                let hours = f64::from(second) / 3600.0;
+                let value = 7.0 + 3.0 * joins + 500.0 * hours + 20.0 * noise();
+                points.push((vec![joins, hours], value));
+            }
+            let fit = fit(&points).unwrap();
+            let [Some(by_join), Some(by_hour)] = fit.slopes[..] else { panic!("{fit:?}") };
+            assert!((by_join.value - 3.0).abs() < 0.2, "{by_join:?}");
+            held += u32::from(by_join.low <= 3.0 && 3.0 <= by_join.high);
+            held += u32::from(by_hour.low <= 500.0 && 500.0 <= by_hour.high);
+        }
+        // 95 % of 200, less what chance takes.
+        assert!(held >= 180, "{held} of 200 intervals hold the truth");
+    }
+
+    #[test]
+    fn a_random_walk_is_not_taken_for_a_slope() {
+        let mut sure = 0;
+        for seed in 0..100 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut value = 0.0;
+            let walk: Vec<_> = (0..600)
+                .map(|at| {
+                    value += random.f64() - 0.5;
+                    (vec![f64::from(at)], value)
+                })
+                .collect();
+            let Some(fit) = fit(&walk) else { continue };
+            let slope = fit.slopes[0].unwrap();
+            sure += u32::from(slope.low > 0.0 || slope.high < 0.0);
+        }
+        assert!(sure <= 30, "{sure} of 100 walks without a drift are called a slope");
+    }
+
+    #[test]
+    fn what_does_not_change_or_goes_with_another_has_no_slope_of_its_own() {
+        let still: Vec<_> = (0..100).map(|at| (vec![0.0, f64::from(at)], 5.0)).collect();
+        let slopes = fit(&still).unwrap().slopes;
+        assert_eq!(slopes[0], None);
+        assert_eq!(slopes[1].unwrap().value, 0.0);
+        let together: Vec<_> =
+            (0..100).map(|at| (vec![f64::from(at), f64::from(at) * 3.0], f64::from(at))).collect();
+        let slopes = fit(&together).unwrap().slopes;
+        assert!((slopes[0].unwrap().value - 1.0).abs() < 1e-9);
+        assert_eq!(slopes[1], None);
+        assert_eq!(fit(&still[..3]), None);
+        assert_eq!(fit(&[]), None);
+    }
+}
