@@ -23,6 +23,17 @@ impl Timestamp {
         Self(read(rustix::time::ClockId::Monotonic))
     }
 
+    /// Now, by the clock that `element` runs on: in a pipeline of ours the one clock ([`rule`]), in
+    /// a test one that the test winds. The one clock where it has none yet.
+    pub fn now_at(element: &impl IsA<gst::Element>) -> Self {
+        element.clock().map_or_else(Self::now, |clock| clock.time().into())
+    }
+
+    /// The same of the element that `pad` belongs to.
+    pub fn now_on(pad: &gst::Pad) -> Self {
+        pad.parent_element().as_ref().map_or_else(Self::now, Self::now_at)
+    }
+
     /// Nanoseconds since boot.
     pub const fn as_nanos(self) -> u64 {
         self.0

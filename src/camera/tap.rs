@@ -126,7 +126,7 @@ impl Tap {
                 let (Some(tap), Some(marks)) = (tap.upgrade(), marks.upgrade()) else {
                     return Err(gst::FlowError::Eos);
                 };
-                let now = Timestamp::now();
+                let now = Timestamp::now_at(sink);
                 match tap.take(generation, &sample, now) {
                     Outcome::Published => {
                         if let Some(rendition) = marks.renditions.get(index) {

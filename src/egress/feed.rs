@@ -84,7 +84,7 @@ pub async fn run(
     stall_timeout: Duration,
 ) -> FeedEnd {
     let send = metrics.stage_seconds.with_label_values(&[&*session.rendition.camera, "send"]);
-    let sending = Arc::new(Sending::new(send));
+    let sending = Arc::new(Sending::new(send, Timestamp::now_at(&appsrc)));
     let _probe = Sending::watch(&sending, &appsrc);
     let room = Room::of(&appsrc, Arc::clone(&sending));
     let mut tally = Tally::new(Arc::clone(&session), metrics);
@@ -133,8 +133,8 @@ impl Room {
     fn of(appsrc: &gst_app::AppSrc, sending: Arc<Sending>) -> Self {
         let wanted = Arc::new(Notify::new());
         let notify = Arc::clone(&wanted);
-        let need_data = move |_: &gst_app::AppSrc, _| {
-            sending.sent(Timestamp::now());
+        let need_data = move |appsrc: &gst_app::AppSrc, _| {
+            sending.sent(Timestamp::now_at(appsrc));
             notify.notify_one();
         };
         appsrc.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(need_data).build());
@@ -174,16 +174,16 @@ struct Underway {
 }
 
 impl Sending {
-    fn new(send: Histogram) -> Self {
-        Self { send, since: Timestamp::now(), state: Mutex::default() }
+    fn new(send: Histogram, since: Timestamp) -> Self {
+        Self { send, since, state: Mutex::default() }
     }
 
     /// Looks at the frames that leave `appsrc`.
     fn watch(sending: &Arc<Self>, appsrc: &gst_app::AppSrc) -> Option<Probe> {
         let sending = Arc::clone(sending);
-        Probe::add(&appsrc.static_pad("src")?, gst::PadProbeType::BUFFER, move |_, info| {
+        Probe::add(&appsrc.static_pad("src")?, gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(captured) = info.buffer().and_then(|buffer| buffer.pts()) {
-                sending.sent(Timestamp::now());
+                sending.sent(Timestamp::now_on(pad));
                 sending.leaving(captured.into());
             }
             gst::PadProbeReturn::Ok
