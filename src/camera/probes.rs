@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gst::PadProbeData;
 use gst::prelude::*;
 
 use super::simulated::{self, Simulator};
@@ -19,18 +20,35 @@ const FLOW: gst::PadProbeType = gst::PadProbeType::BUFFER.union(gst::PadProbeTyp
 pub(super) fn arrival(pad: &gst::Pad, marks: &Arc<Marks>, restamp: bool) -> Option<Probe> {
     let marks = Arc::downgrade(marks);
     let timeline = Mutex::new(Timeline::default());
+    let corrected = move |buffer: &gst::BufferRef, now| {
+        let claimed = buffer.pts().map(Timestamp::from);
+        let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let placed = timeline.place(claimed, now);
+        (claimed != Some(placed)).then(|| gst::ClockTime::from(placed))
+    };
     Probe::add(pad, FLOW, move |pad, info| {
         let now = Timestamp::now_on(pad);
         if let Some(marks) = marks.upgrade() {
             marks.arrived.set(now);
         }
-        if let (true, Some(buffer)) = (restamp, info.buffer_mut()) {
-            let claimed = buffer.pts().map(Timestamp::from);
-            let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-            let placed = timeline.place(claimed, now);
-            if claimed != Some(placed) {
-                buffer.make_mut().set_pts(gst::ClockTime::from(placed));
+        match &mut info.data {
+            _ if !restamp => {}
+            Some(PadProbeData::Buffer(buffer)) => {
+                if let Some(pts) = corrected(buffer, now) {
+                    buffer.make_mut().set_pts(pts);
+                }
             }
+            Some(PadProbeData::BufferList(list)) => {
+                let list = list.make_mut();
+                for index in 0..list.len() {
+                    if let Some(buffer) = list.get_mut(index)
+                        && let Some(pts) = corrected(buffer, now)
+                    {
+                        buffer.set_pts(pts);
+                    }
+                }
+            }
+            _ => {}
         }
         gst::PadProbeReturn::Ok
     })
@@ -79,3 +97,6 @@ pub(super) fn spoil(pad: &gst::Pad, simulator: &Arc<Simulator>) -> Option<Probe>
         gst::PadProbeReturn::Ok
     })
 }
+
+#[cfg(test)]
+mod harness;
