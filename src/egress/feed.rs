@@ -221,6 +221,9 @@ impl Sending {
 }
 
 #[cfg(test)]
+mod harness;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::Rendition;
@@ -242,15 +245,20 @@ mod tests {
         seq: u64,
     }
 
+    /// A session that watches what is published.
+    pub(super) fn session() -> (Publisher<Frame>, Registration, Arc<Metrics>) {
+        let (publisher, hub) = distributor::channel(LIMITS).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let registry = Registry::new(Arc::clone(&metrics));
+        let rendition = Rendition::new("cam".into(), "main".into(), hub);
+        let address = ([127, 0, 0, 1], 9).into();
+        (publisher, registry.register(Transport::Webrtc, rendition, address), metrics)
+    }
+
     impl Bench {
         fn new() -> Self {
             gst::init().unwrap();
-            let (publisher, hub) = distributor::channel(LIMITS).unwrap();
-            let metrics = Arc::new(Metrics::new().unwrap());
-            let registry = Registry::new(Arc::clone(&metrics));
-            let rendition = Rendition::new("cam".into(), "main".into(), hub);
-            let address = ([127, 0, 0, 1], 9).into();
-            let registration = registry.register(Transport::Webrtc, rendition, address);
+            let (publisher, registration, metrics) = session();
             let (appsrc, sink) = (appsrc(), gst_app::AppSink::builder().sync(false).build());
             let pipeline = gst::Pipeline::new();
             crate::clock::rule(&pipeline);
@@ -281,7 +289,7 @@ mod tests {
         }
     }
 
-    async fn end(feed: tokio::task::JoinHandle<FeedEnd>) -> FeedEnd {
+    pub(super) async fn end(feed: tokio::task::JoinHandle<FeedEnd>) -> FeedEnd {
         tokio::time::timeout(Duration::from_secs(5), feed).await.unwrap().unwrap()
     }
 
