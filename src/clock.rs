@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
+/// How often the clocks are read at most to compare them, and how quick a reading is good at once.
+const OFFSET_READINGS_MAX: usize = 4;
+const OFFSET_READING_NANOS: u64 = 10_000;
+
 /// A point on the system's monotonic clock, in nanoseconds since boot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(u64);
@@ -21,6 +25,17 @@ impl Timestamp {
     /// Now.
     pub fn now() -> Self {
         Self(read(rustix::time::ClockId::Monotonic))
+    }
+
+    /// Now, by the clock that `element` runs on: in a pipeline of ours the one clock ([`rule`]), in
+    /// a test one that the test winds. The one clock where it has none yet.
+    pub fn now_at(element: &impl IsA<gst::Element>) -> Self {
+        element.clock().map_or_else(Self::now, |clock| clock.time().into())
+    }
+
+    /// The same of the element that `pad` belongs to.
+    pub fn now_on(pad: &gst::Pad) -> Self {
+        pad.parent_element().as_ref().map_or_else(Self::now, Self::now_at)
     }
 
     /// Nanoseconds since boot.
@@ -41,8 +56,7 @@ impl Timestamp {
 
     /// The same instant as time since the Unix epoch, by the wall clock as it is set now.
     pub fn to_unix(self) -> Duration {
-        let offset = i128::from(read(rustix::time::ClockId::Realtime))
-            - i128::from(read(rustix::time::ClockId::Monotonic));
+        let offset = wall_offset();
         let nanoseconds = (i128::from(self.0) + offset).max(0);
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
@@ -71,6 +85,25 @@ pub fn rule(pipeline: &gst::Pipeline) {
     pipeline.use_clock(Some(&gst::SystemClock::obtain()));
     pipeline.set_start_time(gst::ClockTime::NONE);
     pipeline.set_base_time(gst::ClockTime::ZERO);
+}
+
+/// By how much the wall clock is ahead of the monotonic one. The two cannot be read at once: a
+/// thread that is interrupted in between would be off by as long as it slept, so of a few readings
+/// the quickest counts.
+fn wall_offset() -> i128 {
+    let mut quickest = (u64::MAX, 0);
+    for _ in 0..OFFSET_READINGS_MAX {
+        let before = read(rustix::time::ClockId::Monotonic);
+        let wall = read(rustix::time::ClockId::Realtime);
+        let took = read(rustix::time::ClockId::Monotonic).saturating_sub(before);
+        if took < quickest.0 {
+            quickest = (took, i128::from(wall) - i128::from(before) - i128::from(took / 2));
+        }
+        if took <= OFFSET_READING_NANOS {
+            break;
+        }
+    }
+    quickest.1
 }
 
 fn read(clock: rustix::time::ClockId) -> u64 {

@@ -1,5 +1,8 @@
 //! One encoded picture on its way from the camera to everybody who watches.
 
+#[cfg(test)]
+pub mod testing;
+
 use std::sync::Arc;
 
 use crate::clock::Timestamp;

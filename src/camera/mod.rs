@@ -7,7 +7,7 @@
 //!
 //! - `source` with `simulated`, `v4l2`, `libcamera`, `rtsp`: where pictures come from.
 //! - `plan`: what a pipeline is made of, as plain values (`spec`) from pure functions.
-//! - `pipeline`: builds and starts what was planned.
+//! - `pipeline`: builds and starts what was planned; `probes`: what is done to buffers in passing.
 //! - `encoder`, `slot`, `keyframe`: bitrate and key frames on demand, also across rebuilds.
 //! - `tap` with `nal`, `timeline`: checks, copies once, stamps and publishes access units.
 //! - `watchdog`, `lost`, `supervisor`: notices when a camera stops, and rebuilds it with back-off
@@ -19,6 +19,7 @@ mod libcamera;
 mod lost;
 mod pipeline;
 mod plan;
+mod probes;
 mod rtsp;
 pub mod simulated;
 mod slot;

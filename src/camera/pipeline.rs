@@ -1,6 +1,6 @@
 //! The camera's pipeline, built element by element from its plan.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use gst::prelude::*;
 use tokio::sync::mpsc;
@@ -8,17 +8,14 @@ use tokio::sync::mpsc;
 use super::encoder::{self, Encoder, Kind};
 use super::lost::{Cause, Lost};
 use super::plan::{Branch, Pads, Plan};
+use super::probes;
 use super::rtsp;
-use super::simulated::{self, Driver, Simulator};
+use super::simulated::{Driver, Simulator};
 use super::spec::{Spec, SpecError};
 use super::tap::Tap;
-use super::timeline::Timeline;
 use super::watchdog::Marks;
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::guard;
-
-/// Both ways in which a pad is pushed to.
-const FLOW: gst::PadProbeType = gst::PadProbeType::BUFFER.union(gst::PadProbeType::BUFFER_LIST);
 
 /// What a pipeline is built from.
 pub(super) struct Parts {
@@ -101,11 +98,13 @@ impl Running {
                 let events = parts.events.clone();
                 let report = move |lost| drop(events.try_send(lost));
                 self.signals.extend(rtsp::connect(source, depayloader, report));
-                self.watch_arrival(depayloader, false)?;
+                let pad = static_pad(depayloader, "src")?;
+                self.probes.extend(probes::arrival(&pad, &self.marks, false));
             }
             _ => {
                 link(&chain)?;
-                self.watch_arrival(&first, true)?;
+                let pad = static_pad(&first, "src")?;
+                self.probes.extend(probes::arrival(&pad, &self.marks, true));
             }
         }
         Ok((first, end))
@@ -143,10 +142,11 @@ impl Running {
         let Some(controlled) = encode.first().or(parse.first()) else {
             return Err(Lost::open("a rendition has neither encoder nor parser"));
         };
-        self.watch_encoder(index, controlled)?;
+        let (sink, source) = (static_pad(controlled, "sink")?, static_pad(controlled, "src")?);
+        self.probes.extend(probes::encoded(&source, &self.marks, index));
         if let (false, Some(simulator)) = (encode.is_empty(), &parts.simulator) {
-            self.burn_stamp(controlled, simulator)?;
-            self.spoil(controlled, simulator)?;
+            self.probes.extend(probes::stamp(&sink, simulator));
+            self.probes.extend(probes::spoil(&source, simulator));
         }
         let kind = Kind::of(parts.plan.encoder);
         self.encoders.push(Encoder::new(kind, controlled.downgrade(), encoder::gstreamer()));
@@ -175,88 +175,6 @@ impl Running {
         let sink = static_pad(first, "sink")?;
         pad.link(&sink).map_err(|error| Lost::open(format!("tee: {error}")))?;
         self.pads.push(pad);
-        Ok(())
-    }
-
-    /// Marks every picture that comes from the source and, where asked to, puts its stamp right
-    /// before an encoder gets to see it: encoders take stamps that jump badly.
-    fn watch_arrival(&mut self, source: &gst::Element, restamp: bool) -> Result<(), Lost> {
-        let marks = Arc::downgrade(&self.marks);
-        let timeline = std::sync::Mutex::new(Timeline::default());
-        self.probe(source, "src", FLOW, move |_, info| {
-            let now = Timestamp::now();
-            if let Some(marks) = marks.upgrade() {
-                marks.arrived.set(now);
-            }
-            if let (true, Some(buffer)) = (restamp, info.buffer_mut()) {
-                let claimed = buffer.pts().map(Timestamp::from);
-                let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-                let placed = timeline.place(claimed, now);
-                if claimed != Some(placed) {
-                    buffer.make_mut().set_pts(gst::ClockTime::from(placed));
-                }
-            }
-            gst::PadProbeReturn::Ok
-        })
-    }
-
-    /// Marks everything that comes from the encoder, or from the parser where there is none.
-    fn watch_encoder(&mut self, index: usize, element: &gst::Element) -> Result<(), Lost> {
-        let marks = Arc::downgrade(&self.marks);
-        self.probe(element, "src", FLOW, move |_, _| {
-            let marks = marks.upgrade();
-            if let Some(rendition) = marks.as_ref().and_then(|marks| marks.renditions.get(index)) {
-                rendition.encoded.set(Timestamp::now());
-            }
-            gst::PadProbeReturn::Ok
-        })
-    }
-
-    /// Burns the stamp into every picture right before it is encoded.
-    fn burn_stamp(
-        &mut self,
-        encoder: &gst::Element,
-        simulator: &Arc<Simulator>,
-    ) -> Result<(), Lost> {
-        let simulator = Arc::downgrade(simulator);
-        self.probe(encoder, "sink", gst::PadProbeType::BUFFER, move |pad, info| {
-            if let (Some(simulator), Some(caps), Some(buffer)) =
-                (simulator.upgrade(), pad.current_caps(), info.buffer_mut())
-            {
-                simulated::burn_into(buffer, &caps, &simulator);
-            }
-            gst::PadProbeReturn::Ok
-        })
-    }
-
-    /// Puts garbage in the place of encoded pictures while the simulated camera is told to.
-    fn spoil(&mut self, encoder: &gst::Element, simulator: &Arc<Simulator>) -> Result<(), Lost> {
-        if !simulator.spoils() {
-            return Ok(());
-        }
-        let simulator = Arc::downgrade(simulator);
-        self.probe(encoder, "src", gst::PadProbeType::BUFFER, move |_, info| {
-            if let (Some(simulator), Some(buffer)) = (simulator.upgrade(), info.buffer_mut())
-                && let Some(garbage) = simulator.spoil(buffer, Timestamp::now())
-            {
-                *buffer = garbage;
-            }
-            gst::PadProbeReturn::Ok
-        })
-    }
-
-    fn probe<F>(
-        &mut self,
-        element: &gst::Element,
-        pad: &str,
-        mask: gst::PadProbeType,
-        probe: F,
-    ) -> Result<(), Lost>
-    where
-        F: Fn(&gst::Pad, &mut gst::PadProbeInfo) -> gst::PadProbeReturn + Send + Sync + 'static,
-    {
-        let pad = static_pad(element, pad)?;
-        self.probes.extend(guard::Probe::add(&pad, mask, probe));
         Ok(())
     }
 }

@@ -126,7 +126,7 @@ impl Tap {
                 let (Some(tap), Some(marks)) = (tap.upgrade(), marks.upgrade()) else {
                     return Err(gst::FlowError::Eos);
                 };
-                let now = Timestamp::now();
+                let now = Timestamp::now_at(sink);
                 match tap.take(generation, &sample, now) {
                     Outcome::Published => {
                         if let Some(rendition) = marks.renditions.get(index) {
@@ -258,18 +258,17 @@ fn payload(bytes: Vec<u8>, captured: Timestamp, key: bool) -> Option<gst::Buffer
 }
 
 #[cfg(test)]
+mod harness;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::distributor::{self, Limits, Next, Subscriber};
+    use crate::frame::testing::{DELTA, IDR, PPS, SPS};
 
-    const SPS: &[u8] = &[0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0x8c];
-    const PPS: &[u8] = &[0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80];
-    const IDR: &[u8] = &[0, 0, 0, 1, 0x65, 0x88, 0x84, 1];
-    const DELTA: &[u8] = &[0, 0, 0, 1, 0x41, 0x9a, 1];
-
-    fn tap() -> (Arc<Tap>, Subscriber<Frame>) {
+    pub(super) fn tap() -> (Arc<Tap>, Subscriber<Frame>) {
         gst::init().unwrap();
         let limits =
             Limits { ring_frames: 64, subscribers_max: 4, lag_frames_max: 30, join_frames_max: 8 };

@@ -84,7 +84,7 @@ pub async fn run(
     stall_timeout: Duration,
 ) -> FeedEnd {
     let send = metrics.stage_seconds.with_label_values(&[&*session.rendition.camera, "send"]);
-    let sending = Arc::new(Sending::new(send));
+    let sending = Arc::new(Sending::new(send, Timestamp::now_at(&appsrc)));
     let _probe = Sending::watch(&sending, &appsrc);
     let room = Room::of(&appsrc, Arc::clone(&sending));
     let mut tally = Tally::new(Arc::clone(&session), metrics);
@@ -133,8 +133,8 @@ impl Room {
     fn of(appsrc: &gst_app::AppSrc, sending: Arc<Sending>) -> Self {
         let wanted = Arc::new(Notify::new());
         let notify = Arc::clone(&wanted);
-        let need_data = move |_: &gst_app::AppSrc, _| {
-            sending.sent(Timestamp::now());
+        let need_data = move |appsrc: &gst_app::AppSrc, _| {
+            sending.sent(Timestamp::now_at(appsrc));
             notify.notify_one();
         };
         appsrc.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(need_data).build());
@@ -174,16 +174,16 @@ struct Underway {
 }
 
 impl Sending {
-    fn new(send: Histogram) -> Self {
-        Self { send, since: Timestamp::now(), state: Mutex::default() }
+    fn new(send: Histogram, since: Timestamp) -> Self {
+        Self { send, since, state: Mutex::default() }
     }
 
     /// Looks at the frames that leave `appsrc`.
     fn watch(sending: &Arc<Self>, appsrc: &gst_app::AppSrc) -> Option<Probe> {
         let sending = Arc::clone(sending);
-        Probe::add(&appsrc.static_pad("src")?, gst::PadProbeType::BUFFER, move |_, info| {
+        Probe::add(&appsrc.static_pad("src")?, gst::PadProbeType::BUFFER, move |pad, info| {
             if let Some(captured) = info.buffer().and_then(|buffer| buffer.pts()) {
-                sending.sent(Timestamp::now());
+                sending.sent(Timestamp::now_on(pad));
                 sending.leaving(captured.into());
             }
             gst::PadProbeReturn::Ok
@@ -221,6 +221,9 @@ impl Sending {
 }
 
 #[cfg(test)]
+mod harness;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::Rendition;
@@ -242,15 +245,20 @@ mod tests {
         seq: u64,
     }
 
+    /// A session that watches what is published.
+    pub(super) fn session() -> (Publisher<Frame>, Registration, Arc<Metrics>) {
+        let (publisher, hub) = distributor::channel(LIMITS).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let registry = Registry::new(Arc::clone(&metrics));
+        let rendition = Rendition::new("cam".into(), "main".into(), hub);
+        let address = ([127, 0, 0, 1], 9).into();
+        (publisher, registry.register(Transport::Webrtc, rendition, address), metrics)
+    }
+
     impl Bench {
         fn new() -> Self {
             gst::init().unwrap();
-            let (publisher, hub) = distributor::channel(LIMITS).unwrap();
-            let metrics = Arc::new(Metrics::new().unwrap());
-            let registry = Registry::new(Arc::clone(&metrics));
-            let rendition = Rendition::new("cam".into(), "main".into(), hub);
-            let address = ([127, 0, 0, 1], 9).into();
-            let registration = registry.register(Transport::Webrtc, rendition, address);
+            let (publisher, registration, metrics) = session();
             let (appsrc, sink) = (appsrc(), gst_app::AppSink::builder().sync(false).build());
             let pipeline = gst::Pipeline::new();
             crate::clock::rule(&pipeline);
@@ -281,7 +289,7 @@ mod tests {
         }
     }
 
-    async fn end(feed: tokio::task::JoinHandle<FeedEnd>) -> FeedEnd {
+    pub(super) async fn end(feed: tokio::task::JoinHandle<FeedEnd>) -> FeedEnd {
         tokio::time::timeout(Duration::from_secs(5), feed).await.unwrap().unwrap()
     }
 

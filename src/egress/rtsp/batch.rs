@@ -69,3 +69,6 @@ impl Batch {
         marked || self.packets.len() >= PACKETS_MAX
     }
 }
+
+#[cfg(test)]
+mod harness;

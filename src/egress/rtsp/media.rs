@@ -312,7 +312,7 @@ fn describe(source: &gst_app::AppSrc, format: &Format) {
         let Some(access_unit) = access_unit else { return };
         let mut buffer = gst::Buffer::from_slice(access_unit);
         if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(gst::ClockTime::from(Timestamp::now()));
+            buffer.set_pts(gst::ClockTime::from(Timestamp::now_at(source)));
         }
         // A refusal means that the pipeline stops already.
         let _ = source.push_buffer(buffer);
@@ -373,3 +373,6 @@ async fn supply(
         }
     }
 }
+
+#[cfg(test)]
+mod harness;

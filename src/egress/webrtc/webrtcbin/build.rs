@@ -75,7 +75,8 @@ impl Built {
         clock::rule(&pipeline);
         let appsrc = feed::appsrc();
         let (ssrc, cname) = (random_ssrc(), uuid::Uuid::new_v4().simple().to_string());
-        let payloader = payloader(opening, ssrc)?;
+        let offer = &opening.offer;
+        let payloader = payloader(offer.codec.payload_type, offer.extensions.transport_cc, ssrc)?;
         let bin = gst::ElementFactory::make("webrtcbin")
             .name("webrtcbin")
             .property("bundle-policy", WebRTCBundlePolicy::MaxBundle)
@@ -94,17 +95,22 @@ impl Built {
     }
 }
 
-fn payloader(opening: &Opening, ssrc: u32) -> Result<gst::Element, EngineError> {
+/// What makes packets, with a number across all streams on each where that extension has an id.
+pub fn payloader(
+    payload_type: u8,
+    transport_cc: Option<u8>,
+    ssrc: u32,
+) -> Result<gst::Element, EngineError> {
     let payloader = gst::ElementFactory::make("rtph264pay")
         .property_from_str("aggregate-mode", "zero-latency")
         .property("config-interval", -1i32)
         .property("mtu", MTU_BYTES)
-        .property("pt", u32::from(opening.offer.codec.payload_type))
+        .property("pt", u32::from(payload_type))
         .property("ssrc", ssrc)
         .property("auto-header-extension", false)
         .build()
         .map_err(failed)?;
-    if let Some(id) = opening.offer.extensions.transport_cc {
+    if let Some(id) = transport_cc {
         let extension = gst::ElementFactory::make("rtphdrexttwcc").build().map_err(failed)?;
         let extension = extension.downcast::<gst_rtp::RTPHeaderExtension>();
         let extension = extension.map_err(|_| failed("rtphdrexttwcc is no header extension"))?;

@@ -95,6 +95,9 @@ pub fn listen(pad: &gst::Pad, ssrc: u32, listener: Listener) -> Option<Probe> {
 }
 
 #[cfg(test)]
+mod harness;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
