@@ -41,12 +41,12 @@ pub struct Plot<'a> {
 }
 
 /// Draws a plot; `marks` are seconds at which something happened. `None` where there is nothing to
-/// draw.
+/// draw, or nothing but zeros.
 pub fn draw(plot: &Plot<'_>, seconds: f64, marks: &[f64]) -> Option<String> {
     let values = || plot.lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
     let (mut low, mut high) =
         values().fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-    if low > high {
+    if low > high || (low == 0.0 && high == 0.0) {
         return None;
     }
     if plot.from_zero {

@@ -142,6 +142,8 @@ impl Report<'_> {
                 ],
                 from_zero: false,
             },
+            one("Rust's heap (dhat), KiB", false, &|sample| Some(sample.heap_bytes? / 1024.0)),
+            one("blocks of Rust's heap", false, &|sample| sample.heap_blocks),
             one("visitors who came and went", true, &|sample| Some(sample.joins as f64)),
             one("threads", true, &|sample| Some(sample.threads)),
             one("file descriptors", true, &|sample| Some(sample.fds)),

@@ -14,6 +14,8 @@ pub struct Sample {
     pub at_s: f64,
     /// Which life of the target: one more after each restart.
     pub life: u32,
+    /// Whether slopes are judged by it: not before the visitors come, nor at rest.
+    pub judged: bool,
     /// Visitors who have come and gone so far.
     pub joins: u64,
     /// Live sessions.
@@ -22,6 +24,10 @@ pub struct Sample {
     pub rss_bytes: f64,
     /// Resident memory with shared pages split among those who share them.
     pub pss_bytes: Option<f64>,
+    /// Rust's live allocations, where dhat counts them.
+    pub heap_bytes: Option<f64>,
+    /// The blocks that these are in.
+    pub heap_blocks: Option<f64>,
     /// Threads.
     pub threads: f64,
     /// Open file descriptors.

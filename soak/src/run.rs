@@ -99,6 +99,8 @@ pub struct Run {
     name: &'static str,
     /// What is watched.
     pub target: Target,
+    /// Whether slopes are judged by what is seen now.
+    pub judged: bool,
     /// The visitors, where there are any.
     pub churn: Option<Churn>,
     /// The viewers who stay.
@@ -152,6 +154,7 @@ impl Run {
         Ok(Self {
             name,
             target,
+            judged: false,
             churn: None,
             crowd: Crowd::default(),
             voices,
@@ -256,6 +259,7 @@ impl Run {
         let mut latencies = self.crowd.latencies_ms();
         let Look::Seen(mut sample) = look else { return Ok(None) };
         sample.at_s = at_s;
+        sample.judged = self.judged;
         sample.joins = self.churn.as_ref().map_or(0, Churn::joins);
         if let Some(seconds) = seconds {
             sample.viewer_fps =

@@ -36,6 +36,14 @@ pub struct Finding {
     pub budget: Option<f64>,
 }
 
+impl Finding {
+    /// A figure without doubt, held against the most that it may be.
+    pub fn at_most(name: &str, value: f64, budget: f64, words: String) -> Self {
+        let judgement = if value > budget { Judgement::Broken } else { Judgement::Holds };
+        Self { name: name.into(), judgement, words, slope: None, budget: Some(budget) }
+    }
+}
+
 /// What the target held at rest, before and after.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rest {
@@ -93,7 +101,7 @@ pub fn judge(
     let mut findings = counts(samples, events, budgets);
     let lives = lives(samples);
     for (number, life) in lives.iter().enumerate() {
-        let life = warm(life, budgets);
+        let life = warm(judged(life), budgets);
         let which = if lives.len() > 1 { format!(", life {}", number + 1) } else { String::new() };
         for measure in measures(budgets) {
             findings.extend(slopes(&measure, life, &which));
@@ -148,6 +156,13 @@ fn measures(budgets: &Budgets) -> Vec<Measure> {
 /// The samples of each life.
 fn lives(samples: &[Sample]) -> Vec<&[Sample]> {
     samples.chunk_by(|one, next| one.life == next.life).collect()
+}
+
+/// What of a life slopes are judged by.
+fn judged(life: &[Sample]) -> &[Sample] {
+    let begin = life.iter().position(|sample| sample.judged).unwrap_or(life.len());
+    let end = life.iter().rposition(|sample| sample.judged).map_or(begin, |last| last + 1);
+    &life[begin..end]
 }
 
 /// A life without its warm-up.
@@ -306,20 +321,14 @@ fn viewers(life: &[Sample], which: &str, budgets: &Budgets) -> Vec<Finding> {
 fn at_rest(rest: &Rest, budgets: &Budgets) -> Vec<Finding> {
     let Rest { before, after } = rest;
     let finding = |name: &str, before: f64, after: f64, budget: f64| {
-        let broken = after - before > budget;
-        Finding {
-            name: format!("{name} at rest"),
-            judgement: if broken { Judgement::Broken } else { Judgement::Holds },
-            words: format!(
-                "{}{name} at rest: {} before, {} after, at most {} more",
-                if broken { "LEAK: " } else { "" },
-                figure(before),
-                figure(after),
-                figure(budget)
-            ),
-            slope: None,
-            budget: Some(budget),
-        }
+        let words = format!(
+            "{}{name} at rest: {} before, {} after, at most {} more",
+            if after - before > budget { "LEAK: " } else { "" },
+            figure(before),
+            figure(after),
+            figure(budget)
+        );
+        Finding::at_most(&format!("{name} at rest"), after - before, budget, words)
     };
     let mut findings = vec![
         finding("sessions", 0.0, after.sessions, 0.0),
@@ -377,6 +386,7 @@ mod tests {
                 let warming = 20e6 * (1.0 - (-at_s / 60.0).exp());
                 Sample {
                     at_s,
+                    judged: true,
                     joins,
                     rss_bytes: 60e6
                         + warming

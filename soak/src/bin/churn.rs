@@ -57,9 +57,10 @@ async fn run(arguments: Arguments) -> Result<bool, RunError> {
     warm_up.finish().await;
     let before = run.rest().await?;
     run.churn = Some(visitors(&run, arguments.joins));
+    run.judged = true;
     let length = OVERTIME + Duration::from_secs_f64(arguments.joins as f64 / arguments.rate);
     run.watch(length, |run| run.churn.as_ref().is_none_or(Churn::is_done)).await?;
-    // Memory is judged by the joins; rest is looked at by counts.
+    run.judged = false;
     let tally = match run.churn.take() {
         Some(churn) => Some(churn.finish().await),
         None => None,
