@@ -16,8 +16,6 @@ pub struct Budgets {
     pub warm_up: WarmUp,
     /// Resident memory.
     pub rss: Bytes,
-    /// Proportional memory.
-    pub pss: Bytes,
     /// Threads.
     pub threads: Count,
     /// Open file descriptors.

@@ -8,6 +8,9 @@ const SIZE: (u32, u32) = (760, 220);
 /// Points of a line at most: more are not seen, and make a page of a day's run heavy.
 const POINTS_MAX: usize = 1_500;
 
+/// Nothing for so many seconds is a gap in a line; more where looks are rarer.
+const GAP_MIN_S: f64 = 15.0;
+
 /// The lines' colours, told apart by those who see few colours too (Okabe and Ito 2008).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
@@ -123,7 +126,8 @@ fn pieces(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
     let thin: Vec<_> = points.iter().step_by(step).copied().collect();
     let steps = thin.windows(2).map(|pair| pair[1].0 - pair[0].0);
     let usual = crate::trend::median(steps);
-    let together = |one: &(f64, f64), next: &(f64, f64)| next.0 - one.0 <= 6.0 * usual;
+    let gap = (6.0 * usual).max(GAP_MIN_S);
+    let together = |one: &(f64, f64), next: &(f64, f64)| next.0 - one.0 <= gap;
     thin.chunk_by(together).map(<[_]>::to_vec).collect()
 }
 

@@ -103,6 +103,8 @@ pub struct Run {
     pub judged: bool,
     /// The visitors, where there are any.
     pub churn: Option<Churn>,
+    /// Those who came and went before these.
+    visited: u64,
     /// The viewers who stay.
     pub crowd: Crowd,
     /// Where viewers tell what happens to them.
@@ -156,6 +158,7 @@ impl Run {
             target,
             judged: false,
             churn: None,
+            visited: 0,
             crowd: Crowd::default(),
             voices,
             heard,
@@ -180,7 +183,7 @@ impl Run {
     pub async fn watch(
         &mut self,
         length: Duration,
-        mut done: impl FnMut(&mut Self) -> bool,
+        mut done: impl FnMut(&Self) -> bool,
     ) -> Result<bool, RunError> {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,6 +201,18 @@ impl Run {
             }
         }
         Ok(true)
+    }
+
+    /// Whether every visitor has been sent.
+    pub fn all_have_come(&self) -> bool {
+        self.churn.as_ref().is_none_or(Churn::is_done)
+    }
+
+    /// Waits until the visitors under way are back.
+    pub async fn see_off(&mut self) -> Option<churn::Tally> {
+        let tally = self.churn.take()?.finish().await;
+        self.visited += tally.visits.values().sum::<u64>() + tally.refused + tally.failed;
+        Some(tally)
     }
 
     /// Waits until nothing becomes less any more, and gives what is held then.
@@ -260,7 +275,7 @@ impl Run {
         let Look::Seen(mut sample) = look else { return Ok(None) };
         sample.at_s = at_s;
         sample.judged = self.judged;
-        sample.joins = self.churn.as_ref().map_or(0, Churn::joins);
+        sample.joins = self.visited + self.churn.as_ref().map_or(0, Churn::joins);
         if let Some(seconds) = seconds {
             sample.viewer_fps =
                 frames.into_iter().map(|(name, count)| (name, count as f64 / seconds)).collect();

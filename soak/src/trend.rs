@@ -1,7 +1,7 @@
 //! Slopes, and how sure they are.
 //!
-//! A least-squares line through the medians of blocks of samples, on one or two regressors (joins,
-//! hours). Neighbouring blocks resemble each other, which makes a naive confidence interval far too
+//! A least-squares line through the medians of blocks of samples, on a few regressors (live sessions,
+//! joins, hours). Neighbouring blocks resemble each other, which makes a naive confidence interval far too
 //! narrow; the number of independent blocks is therefore taken as `n (1 - r) / (1 + r)`, where `r`
 //! is the lag-1 autocorrelation of the residuals (Santer et al. 2000, Statistical significance of
 //! trends and trend differences in layer-average atmospheric temperature time series,
@@ -38,8 +38,7 @@ pub struct Fit {
     pub slopes: Vec<Option<Slope>>,
 }
 
-/// Fits `value = a + b1 x1 + b2 x2` to `points` of `(regressors, value)`, at most two regressors.
-/// `None` where there are too few points to say anything.
+/// Fits `value = a + b1 x1 + b2 x2 ...` to `points` of `(regressors, value)`. `None` where there are too few points to say anything.
 pub fn fit(points: &[(Vec<f64>, f64)]) -> Option<Fit> {
     let blocks = blocks(points);
     let count = blocks.first()?.0.len();
@@ -101,8 +100,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Least squares of centred values on one or two centred regressors.
+/// Least squares of centred values on centred regressors.
 fn solve(columns: &[&[f64]], values: &[f64]) -> Option<Vec<Slope>> {
+    if values.len() <= columns.len() {
+        return None;
+    }
     let inverse = inverse(columns)?;
     let along: Vec<f64> = columns.iter().map(|column| dot(column, values)).collect();
     let estimates: Vec<f64> = inverse.iter().map(|row| dot(row, &along)).collect();
@@ -132,18 +134,30 @@ fn solve(columns: &[&[f64]], values: &[f64]) -> Option<Vec<Slope>> {
     Some(slopes.collect())
 }
 
-/// The inverse of the regressors' products with each other.
+/// The inverse of the regressors' products with each other, by Gauss and Jordan. They are few, and
+/// none is like another, so the pivots are the diagonal as it comes.
 fn inverse(columns: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
-    match columns {
-        [x] => Some(vec![vec![1.0 / dot(x, x)]]),
-        [x, y] => {
-            let (xx, xy, yy) = (dot(x, x), dot(x, y), dot(y, y));
-            let determinant = xx * yy - xy * xy;
-            let rows = [[yy, -xy], [-xy, xx]];
-            Some(rows.map(|row| row.map(|entry| entry / determinant).to_vec()).to_vec())
+    let count = columns.len();
+    let mut rows: Vec<Vec<f64>> = (0..count)
+        .map(|row| {
+            let products = columns.iter().map(|column| dot(columns[row], column));
+            let identity = (0..count).map(|column| if row == column { 1.0 } else { 0.0 });
+            products.chain(identity).collect()
+        })
+        .collect();
+    for pivot in 0..count {
+        let size = rows[pivot][pivot];
+        if size <= 0.0 {
+            return None;
         }
-        _ => None,
+        rows[pivot].iter_mut().for_each(|entry| *entry /= size);
+        let own = rows[pivot].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(index, _)| *index != pivot) {
+            let factor = row[pivot];
+            row.iter_mut().zip(&own).for_each(|(entry, own)| *entry -= factor * own);
+        }
     }
+    Some(rows.into_iter().map(|row| row[count..].to_vec()).collect())
 }
 
 #[cfg(test)]
@@ -163,21 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn slopes_by_two_regressors_are_told_apart_and_within_their_intervals() {
+    fn slopes_by_three_regressors_are_told_apart_and_within_their_intervals() {
         let mut held = 0;
         for seed in 0..100 {
             let mut noise = noise(seed);
             let (mut joins, mut points) = (0.0, Vec::new());
+            let mut random = fastrand::Rng::with_seed(seed);
             for second in 0..1_200 {
                 // Visitors come for a minute, and stay away for one.
                 joins += if second / 60 % 2 == 0 { 2.0 } else { 0.0 };
                 let hours = f64::from(second) / 3600.0;
-                let value = 7.0 + 3.0 * joins + 500.0 * hours + 20.0 * noise();
-                points.push((vec![joins, hours], value));
+                // What those hold who are there comes and goes with them.
+                let sessions = if second / 60 % 2 == 0 { 9.0 } else { 0.0 } + random.f64();
+                let value = 7.0 + 80.0 * sessions + 3.0 * joins + 500.0 * hours + 20.0 * noise();
+                points.push((vec![sessions, joins, hours], value));
             }
             let fit = fit(&points).unwrap();
-            let [Some(by_join), Some(by_hour)] = fit.slopes[..] else { panic!("{fit:?}") };
-            assert!((by_join.value - 3.0).abs() < 0.2, "{by_join:?}");
+            let [Some(by_session), Some(by_join), Some(by_hour)] = fit.slopes[..] else {
+                panic!("{fit:?}")
+            };
+            assert!((by_session.value - 80.0).abs() < 2.0, "{by_session:?}");
+            assert!((by_join.value - 3.0).abs() < 0.5, "{by_join:?}");
             held += u32::from(by_join.low <= 3.0 && 3.0 <= by_join.high);
             held += u32::from(by_hour.low <= 500.0 && 500.0 <= by_hour.high);
         }

@@ -141,7 +141,6 @@ fn measures(budgets: &Budgets) -> Vec<Measure> {
     };
     vec![
         bytes("resident memory", |sample| Some(sample.rss_bytes), budgets.rss),
-        bytes("proportional memory", |sample| sample.pss_bytes, budgets.pss),
         count("threads", |sample| Some(sample.threads), budgets.threads),
         count("descriptors", |sample| Some(sample.fds), budgets.fds),
         count("guards", |sample| Some(sample.guards_live()), budgets.guards),
@@ -174,13 +173,14 @@ fn warm<'a>(life: &'a [Sample], budgets: &Budgets) -> &'a [Sample] {
     &life[begin..]
 }
 
-/// A measure's slopes by joins and by hours.
+/// A measure's slopes by joins and by hours. What live sessions hold comes and goes with them, and
+/// is taken out.
 fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
     let points: Vec<(Vec<f64>, f64)> = life
         .iter()
         .filter_map(|sample| {
             let joins = if measure.per_join.is_some() { sample.joins as f64 } else { 0.0 };
-            Some((vec![joins, sample.at_s / 3600.0], (measure.of)(sample)?))
+            Some((vec![sample.sessions, joins, sample.at_s / 3600.0], (measure.of)(sample)?))
         })
         .collect();
     if points.is_empty() {
@@ -193,11 +193,11 @@ fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
     let by_join =
         measure.per_join.filter(|_| life.first().map(|s| s.joins) != life.last().map(|s| s.joins));
     if let Some(budget) = by_join {
-        findings.push(slope_finding(measure, "a join", slope(0), budget, which));
+        findings.push(slope_finding(measure, "a join", slope(1), budget, which));
     }
     // What goes by the hour only because joins do is told by the join.
-    if by_join.is_none() || slope(1).is_some() {
-        findings.push(slope_finding(measure, "an hour", slope(1), measure.per_hour, which));
+    if by_join.is_none() || slope(2).is_some() {
+        findings.push(slope_finding(measure, "an hour", slope(2), measure.per_hour, which));
     }
     findings
 }

@@ -52,19 +52,16 @@ async fn run(arguments: Arguments) -> Result<bool, RunError> {
     let visitors = |run: &Run, joins| {
         Churn::start(run.target.faces.clone(), Stage::ALL.to_vec(), arguments.rate, Some(joins))
     };
-    let warm_up = visitors(&run, WARM_UP_VISITS);
-    run.watch(OVERTIME, |_| warm_up.is_done()).await?;
-    warm_up.finish().await;
+    run.churn = Some(visitors(&run, WARM_UP_VISITS));
+    run.watch(OVERTIME, Run::all_have_come).await?;
+    run.see_off().await;
     let before = run.rest().await?;
     run.churn = Some(visitors(&run, arguments.joins));
     run.judged = true;
     let length = OVERTIME + Duration::from_secs_f64(arguments.joins as f64 / arguments.rate);
-    run.watch(length, |run| run.churn.as_ref().is_none_or(Churn::is_done)).await?;
+    run.watch(length, Run::all_have_come).await?;
     run.judged = false;
-    let tally = match run.churn.take() {
-        Some(churn) => Some(churn.finish().await),
-        None => None,
-    };
+    let tally = run.see_off().await;
     let after = run.at_rest_by(before.as_ref()).await?;
     let rest = before.zip(after).map(|(before, after)| Rest { before, after });
     run.conclude(rest, tally).await

@@ -83,9 +83,9 @@ async fn run(arguments: Arguments) -> Result<bool, RunError> {
     let faces = run.target.faces.clone();
     let visitors = |joins| Churn::start(faces.clone(), Stage::ALL.to_vec(), arguments.rate, joins);
     println!("endurance: visits of every stage, then rest, for the baseline");
-    let warm_up = visitors(Some(WARM_UP_VISITS));
-    run.watch(WARM_UP_TIMEOUT, |_| warm_up.is_done()).await?;
-    warm_up.finish().await;
+    run.churn = Some(visitors(Some(WARM_UP_VISITS)));
+    run.watch(WARM_UP_TIMEOUT, Run::all_have_come).await?;
+    run.see_off().await;
     let before = run.rest().await?;
     println!("endurance: {:.1} minutes of viewers and visitors", length.as_secs_f64() / 60.0);
     run.crowd = Crowd::gather(&faces, &arguments.viewers, &run.voices);
@@ -105,10 +105,7 @@ async fn run(arguments: Arguments) -> Result<bool, RunError> {
     }
     run.judged = false;
     run.crowd = Crowd::default();
-    let tally = match run.churn.take() {
-        Some(churn) => Some(churn.finish().await),
-        None => None,
-    };
+    let tally = run.see_off().await;
     let after = run.at_rest_by(before.as_ref()).await?;
     let rest = before.zip(after).map(|(before, after)| Rest { before, after });
     run.conclude(rest, tally).await
