@@ -1,6 +1,6 @@
 //! The same application in-process, with Rust's allocations counted by dhat: what stays for each join,
 //! what a viewer holds while it is there, what a frame allocates. Visitors and viewers are other
-//! processes, which are this program again, so that what they allocate does not count.
+//! processes (`visitors`), so that what they allocate does not count.
 //!
 //! What GStreamer allocates is C's and not seen here: `churn` watches the process' memory, threads,
 //! descriptors and living objects.
@@ -17,14 +17,11 @@ use dhat::HeapStats;
 use lensline::cli;
 use lensline_clients::{Exposition, Faces, Stage, free_port, load_average, usage};
 use lensline_soak::budget::Budgets;
-use lensline_soak::churn::Churn;
-use lensline_soak::crowd::{Crowd, Group};
 use lensline_soak::report::Report;
 use lensline_soak::rows::Sample;
 use lensline_soak::verdict::{Finding, Verdict};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 #[global_allocator]
@@ -70,12 +67,6 @@ struct Arguments {
     /// <https://nnethercote.github.io/dh_view/dh_view.html>.
     #[arg(long)]
     profile: Option<PathBuf>,
-    /// For itself: be visitors or viewers of this Lensline.
-    #[arg(long, hide = true, num_args = 2, value_names = ["HTTP", "RTSP"])]
-    of: Option<Vec<String>>,
-    /// For itself: the viewers.
-    #[arg(long, hide = true)]
-    watch: Option<Group>,
 }
 
 fn main() -> ExitCode {
@@ -98,9 +89,6 @@ fn main() -> ExitCode {
 }
 
 async fn begin(arguments: Arguments) -> Result<bool, String> {
-    if let Some(of) = &arguments.of {
-        return be_others(&arguments, of).await.map(|()| true);
-    }
     let profiler = match &arguments.profile {
         Some(path) => dhat::Profiler::builder().file_name(path).build(),
         None => dhat::Profiler::builder().testing().build(),
@@ -108,34 +96,6 @@ async fn begin(arguments: Arguments) -> Result<bool, String> {
     let passed = Box::pin(measure(&arguments)).await;
     drop(profiler);
     passed
-}
-
-/// Visits, or watches until stdin ends.
-async fn be_others(arguments: &Arguments, of: &[String]) -> Result<(), String> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build();
-    let client = client.map_err(|error| error.to_string())?;
-    let [http, rtsp] = of else { return Err("--of takes two addresses".into()) };
-    let faces = Faces { http: http.clone(), rtsp: rtsp.clone(), client };
-    if let Some(group) = arguments.watch {
-        let (voices, _heard) = mpsc::unbounded_channel();
-        let mut crowd = Crowd::gather(&faces, &[group], &voices);
-        while crowd.frames().values().filter(|frames| **frames > 0).count() < group.count {
-            sleep(Duration::from_millis(500)).await;
-        }
-        println!("all watch");
-        let mut stdin = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(_)) = stdin.next_line().await {}
-        return Ok(());
-    }
-    let churn = Churn::start(faces, Stage::ALL.to_vec(), arguments.rate, Some(arguments.joins));
-    while !churn.is_done() {
-        sleep(Duration::from_millis(200)).await;
-    }
-    let tally = churn.finish().await;
-    match tally.failed + tally.refused {
-        0 => Ok(()),
-        _ => Err(format!("visits went wrong: {tally:?}")),
-    }
 }
 
 /// What is measured in, and what was seen so far.
@@ -254,10 +214,10 @@ async fn start() -> Result<(tokio::task::JoinHandle<()>, Faces), String> {
 impl Bench<'_> {
     fn others(&self, arguments: &[String]) -> Result<Child, String> {
         let itself = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = Command::new(itself);
-        command.args(["--of", &self.faces.http, &self.faces.rtsp]).args(arguments);
+        let mut command = Command::new(itself.with_file_name("visitors"));
+        command.args(["--target", &self.faces.http, "--rtsp", &self.faces.rtsp]).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        command.spawn().map_err(|error| error.to_string())
+        command.spawn().map_err(|error| format!("`visitors`, beside this program: {error}"))
     }
 
     /// Has so many visitors come and go, and waits for rest.
