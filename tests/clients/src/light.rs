@@ -26,7 +26,8 @@ use crate::whep::JoinError;
 
 /// An offer that nobody has seen yet.
 pub struct LightOffer {
-    rtc: Rtc,
+    /// Boxed: it is some 10 KB, which every future that holds an offer would hold.
+    rtc: Box<Rtc>,
     pending: SdpPendingOffer,
     socket: UdpSocket,
     local: SocketAddr,
@@ -78,7 +79,7 @@ impl LightOffer {
         let mut change = rtc.sdp_api();
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = change.apply().expect("there is something to offer");
-        Self { rtc, pending, socket, local, sdp: offer.to_sdp_string() }
+        Self { rtc: Box::new(rtc), pending, socket, local, sdp: offer.to_sdp_string() }
     }
 
     /// Sends the offer to the WHEP address `url`, and receives.
@@ -281,7 +282,7 @@ struct Place {
     candidates: UnboundedReceiver<Candidate>,
 }
 
-async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
+async fn receive(mut rtc: Box<Rtc>, mut place: Place, tally: Watch, framerate: u32) {
     let mut buffer = vec![0; 2048];
     while rtc.is_alive() {
         let wake_at = match rtc.poll_output().expect("the connection goes on") {
