@@ -1,117 +1,67 @@
 //! What the distributor costs, beside `tokio::sync::broadcast` in the same run: one publish with so
-//! many subscribers, who all wait for it or who all read nothing, and one subscriber's coming and
+//! many subscribers, who read nothing or who all wait for it, and one subscriber's coming and
 //! going.
 //!
 //! `cargo bench --bench distributor`. Wall-clock: read the ratios, the machine is shared.
+//! `ci/instructions` gates the same steps by what a busy machine does not change.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something fails")]
 
-use std::future::Future;
-use std::pin::pin;
+use std::hint::black_box;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use lensline::distributor::{self, Hub, Limits, Publisher};
-use tokio::sync::broadcast;
+
+mod contenders;
+
+use contenders::{Readers, broadcast, frame, lensline};
 
 const SUBSCRIBERS: [usize; 4] = [1, 10, 100, 1_000];
 
-type Frame = Arc<[u8]>;
-
-fn frame() -> Frame {
-    vec![7; 10_000].into()
-}
-
-fn channel(subscribers: usize) -> (Publisher<Frame>, Hub<Frame>) {
-    let limits = Limits {
-        ring_frames: (subscribers + 2).max(256),
-        subscribers_max: subscribers,
-        lag_frames_max: 60,
-        join_frames_max: 30,
-    };
-    distributor::channel(limits).unwrap()
-}
-
-/// The time of `publish` alone, with `wait` before each.
-fn timed(iterations: u64, mut wait: impl FnMut(), mut publish: impl FnMut()) -> Duration {
+/// The time of `publish` alone, with the readers waiting before each.
+fn awaited<R>(iterations: u64, readers: &mut Readers, mut publish: impl FnMut() -> R) -> Duration {
     let mut total = Duration::ZERO;
     for _ in 0..iterations {
-        wait();
+        readers.read();
         let began = Instant::now();
-        publish();
+        black_box(publish());
         total += began.elapsed();
     }
     total
 }
 
-/// Nobody reads, nobody waits: what a publish costs whoever else is there.
-fn publish_unread(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("publish_unread");
+/// What a publish costs: `unread`, nobody reads and nobody waits; `awaited`, everybody waits, and
+/// is woken.
+fn distributor_publish(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("distributor_publish");
     for count in SUBSCRIBERS {
-        group.bench_function(BenchmarkId::new("lensline", count), |bencher| {
-            let (mut publisher, hub) = channel(count);
+        group.bench_function(BenchmarkId::new("unread/lensline", count), |bencher| {
+            let (mut publisher, hub) = lensline(count);
             let _subscribers: Vec<_> = (0..count).map(|_| hub.subscribe().unwrap()).collect();
             let frame = frame();
             bencher.iter(|| publisher.publish(true, Arc::clone(&frame)));
         });
-        group.bench_function(BenchmarkId::new("broadcast", count), |bencher| {
-            let (sender, _) = broadcast::channel(256);
-            let _receivers: Vec<_> = (0..count).map(|_| sender.subscribe()).collect();
+        group.bench_function(BenchmarkId::new("unread/broadcast", count), |bencher| {
+            let (sender, _receivers) = broadcast(count);
             let frame = frame();
             bencher.iter(|| sender.send(Arc::clone(&frame)).unwrap());
         });
-    }
-}
-
-/// Everybody waits: what a publish costs with the waking.
-fn publish_awaited(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("publish_awaited");
-    for count in SUBSCRIBERS {
-        group.bench_function(BenchmarkId::new("lensline", count), |bencher| {
-            let (mut publisher, hub) = channel(count);
-            let mut subscribers: Vec<_> = (0..count).map(|_| hub.subscribe().unwrap()).collect();
+        group.bench_function(BenchmarkId::new("awaited/lensline", count), |bencher| {
+            let (mut publisher, hub) = lensline(count);
+            let mut readers = Readers::of_lensline(&hub, count);
             let frame = frame();
-            bencher.iter_custom(|iterations| {
-                let mut context = Context::from_waker(Waker::noop());
-                let wait = || {
-                    for subscriber in &mut subscribers {
-                        while subscriber.poll_next(&mut context).is_ready() {}
-                    }
-                };
-                timed(iterations, wait, || {
-                    publisher.publish(true, Arc::clone(&frame));
-                })
-            });
+            let mut publish = || publisher.publish(true, Arc::clone(&frame));
+            bencher.iter_custom(|times| awaited(times, &mut readers, &mut publish));
         });
-        group.bench_function(BenchmarkId::new("broadcast", count), |bencher| {
+        group.bench_function(BenchmarkId::new("awaited/broadcast", count), |bencher| {
+            let (sender, receivers) = broadcast(count);
+            let mut readers = Readers::of_broadcast(receivers);
             let frame = frame();
-            bencher.iter_custom(|iterations| broadcast_awaited(count, &frame, iterations));
+            let mut send = || sender.send(Arc::clone(&frame)).unwrap();
+            bencher.iter_custom(|times| awaited(times, &mut readers, &mut send));
         });
     }
-}
-
-/// broadcast's receivers wait in futures that borrow them, so they are made anew for each send.
-fn broadcast_awaited(count: usize, frame: &Frame, iterations: u64) -> Duration {
-    let (sender, _) = broadcast::channel(256);
-    let mut receivers: Vec<_> = (0..count).map(|_| sender.subscribe()).collect();
-    let mut context = Context::from_waker(Waker::noop());
-    let mut total = Duration::ZERO;
-    for _ in 0..iterations {
-        let mut waiting: Vec<_> =
-            receivers.iter_mut().map(|receiver| Box::pin(receiver.recv())).collect();
-        for future in &mut waiting {
-            assert!(future.as_mut().poll(&mut context).is_pending());
-        }
-        let began = Instant::now();
-        sender.send(Arc::clone(frame)).unwrap();
-        total += began.elapsed();
-        for future in &mut waiting {
-            assert!(pin!(future).as_mut().poll(&mut context).is_ready());
-        }
-    }
-    total
 }
 
 /// One more comes and goes while so many are there.
@@ -119,19 +69,18 @@ fn subscriber_join(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("subscriber_join");
     for count in SUBSCRIBERS {
         group.bench_function(BenchmarkId::new("lensline", count), |bencher| {
-            let (mut publisher, hub) = channel(count);
+            let (mut publisher, hub) = lensline(count);
             let _subscribers: Vec<_> = (1..count).map(|_| hub.subscribe().unwrap()).collect();
             publisher.publish(true, frame());
             bencher.iter(|| hub.subscribe().unwrap().try_next());
         });
         group.bench_function(BenchmarkId::new("broadcast", count), |bencher| {
-            let (sender, _) = broadcast::channel::<Frame>(256);
-            let _receivers: Vec<_> = (1..count).map(|_| sender.subscribe()).collect();
+            let (sender, _receivers) = broadcast(count - 1);
             // It begins after the newest: there is nothing to read yet.
             bencher.iter(|| drop(sender.subscribe().try_recv()));
         });
     }
 }
 
-criterion_group!(benches, publish_unread, publish_awaited, subscriber_join);
+criterion_group!(benches, distributor_publish, subscriber_join);
 criterion_main!(benches);

@@ -9,14 +9,14 @@
     reason = "a measuring tool ends where it cannot measure"
 )]
 
-use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
-use lensline::distributor::{self, Limits};
-use tokio::sync::broadcast;
+mod contenders;
 
-type Frame = Arc<[u8]>;
+use contenders::{Readers, broadcast, frame, lensline};
+
+/// Frames from one key frame to the next.
+const GOP_FRAMES: u64 = 30;
 
 fn main() {
     // Cargo adds `--bench` where it runs this itself; then there is nothing to do.
@@ -24,68 +24,61 @@ fn main() {
     let [step, subscribers, times] = arguments.as_slice() else { return };
     let (subscribers, times) = (subscribers.parse().unwrap(), times.parse().unwrap());
     match step.as_str() {
-        "publish" => lensline(subscribers, times, false),
-        "publish-and-read" => lensline(subscribers, times, true),
+        "publish" => publish(subscribers, times),
+        "publish-and-read" => publish_and_read(subscribers, times),
         "join" => join(subscribers, times),
-        "broadcast" => tokio_broadcast(subscribers, times, false),
-        "broadcast-and-read" => tokio_broadcast(subscribers, times, true),
+        "broadcast" => send(subscribers, times),
+        "broadcast-and-read" => send_and_read(subscribers, times),
         other => panic!("no step is called {other}"),
     }
 }
 
-fn limits(subscribers: usize) -> Limits {
-    Limits {
-        ring_frames: (subscribers + 2).max(256),
-        subscribers_max: subscribers,
-        lag_frames_max: 60,
-        join_frames_max: 30,
+/// To subscribers who read nothing.
+fn publish(count: usize, times: u64) {
+    let (mut publisher, hub) = lensline(count);
+    let _subscribers: Vec<_> = (0..count).map(|_| hub.subscribe().unwrap()).collect();
+    let frame = frame();
+    for number in 0..times {
+        publisher.publish(number.is_multiple_of(GOP_FRAMES), Arc::clone(&frame));
     }
 }
 
-/// Publishes; with `read`, to subscribers who read it and wait for the next.
-fn lensline(count: usize, times: u64, read: bool) {
-    let (mut publisher, hub) = distributor::channel::<Frame>(limits(count)).unwrap();
-    let mut subscribers: Vec<_> = (0..count).map(|_| hub.subscribe().unwrap()).collect();
-    let frame: Frame = vec![7; 10_000].into();
-    let mut context = Context::from_waker(Waker::noop());
+/// To subscribers who wait for it, read it and wait for the next.
+fn publish_and_read(count: usize, times: u64) {
+    let (mut publisher, hub) = lensline(count);
+    let mut readers = Readers::of_lensline(&hub, count);
+    let frame = frame();
     for number in 0..times {
-        publisher.publish(number % 30 == 0, Arc::clone(&frame));
-        if read {
-            for subscriber in &mut subscribers {
-                while subscriber.poll_next(&mut context).is_ready() {}
-            }
-        }
+        publisher.publish(number.is_multiple_of(GOP_FRAMES), Arc::clone(&frame));
+        readers.read();
     }
 }
 
 fn join(count: usize, times: u64) {
-    let (mut publisher, hub) = distributor::channel::<Frame>(limits(count)).unwrap();
+    let (mut publisher, hub) = lensline(count);
     let _others: Vec<_> = (1..count).map(|_| hub.subscribe().unwrap()).collect();
-    publisher.publish(true, vec![7; 10_000].into());
+    publisher.publish(true, frame());
     for _ in 0..times {
         drop(hub.subscribe().unwrap().try_next());
     }
 }
 
-fn tokio_broadcast(count: usize, times: u64, read: bool) {
-    let (sender, _) = broadcast::channel::<Frame>(256);
-    let mut receivers: Vec<_> = (0..count).map(|_| sender.subscribe()).collect();
-    let frame: Frame = vec![7; 10_000].into();
-    let mut context = Context::from_waker(Waker::noop());
+/// [`publish`] by broadcast.
+fn send(count: usize, times: u64) {
+    let (sender, _receivers) = broadcast(count);
+    let frame = frame();
     for _ in 0..times {
-        if !read {
-            sender.send(Arc::clone(&frame)).unwrap();
-            continue;
-        }
-        // They wait first, as a receiver's future borrows it and cannot be kept.
-        let mut waiting: Vec<_> =
-            receivers.iter_mut().map(|receiver| Box::pin(receiver.recv())).collect();
-        for future in &mut waiting {
-            assert!(future.as_mut().poll(&mut context).is_pending());
-        }
         sender.send(Arc::clone(&frame)).unwrap();
-        for future in &mut waiting {
-            assert!(future.as_mut().poll(&mut context).is_ready());
-        }
+    }
+}
+
+/// [`publish_and_read`] by broadcast.
+fn send_and_read(count: usize, times: u64) {
+    let (sender, receivers) = broadcast(count);
+    let mut readers = Readers::of_broadcast(receivers);
+    let frame = frame();
+    for _ in 0..times {
+        sender.send(Arc::clone(&frame)).unwrap();
+        readers.read();
     }
 }

@@ -15,8 +15,9 @@
 //! | `newest_key` asked before `published` when resyncing | wrap, skip, subscribe, drop |
 //! | `closed` store Release, load Acquire; asked after `published` | close, subscribe, drop |
 //! | close does not wake, or wakes before it closes | close, subscribe, drop |
-//! | `Seats::wake_all` loads (Acquire) where it must read-modify-write, or only acquires | subscribe, drop |
-//! | `Seats::take` Relaxed, or only releases | subscribe, drop |
+//! | `Seats::wake_all` loads (Acquire) where it must read-modify-write, or only acquires | wake, key, close, subscribe, drop |
+//! | `Seats::register` only releases, or stores where it must read-modify-write | wake, key, close, subscribe, drop |
+//! | `Seats::register` sets the bit before the waker | key, subscribe, drop |
 //! | `Seats::leave` does not free the seat | drop |
 //! | `poll_next` does not look again after it registered | wake, close, subscribe, drop |
 //! | wake before `announce` | wake |
@@ -26,7 +27,9 @@
 //! | request notes after it wakes; its swap Relaxed, or a plain store | request |
 //!
 //! Not caught, because loom runs the steps of one thread in their order: `newest_key` store
-//! Release and load Acquire, and `Seats::leave` Release. The comments beside them are all there is.
+//! Release and load Acquire, `Seats::leave` Release and `Seats::take` Acquire, and, because a waker
+//! brings orderings of its own, `Seats::register` Release and `Seats::wake_all` Acquire. The
+//! comments beside them are all there is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -99,6 +102,11 @@ fn loom_drop_subscriber_vs_publish() {
 #[test]
 fn loom_wake_vs_register() {
     check(|| scenarios::wake_vs_register(Size { ring_frames: 4, frames: 2, ..SMALL }));
+}
+
+#[test]
+fn loom_wake_vs_wait_for_key() {
+    check(|| scenarios::wake_vs_wait_for_key(Size { ring_frames: 4, frames: 5, ..SMALL }));
 }
 
 #[test]

@@ -161,6 +161,26 @@ fn more_seats_than_one_word_of_the_map_has_are_all_usable_and_woken() {
 }
 
 #[test]
+fn a_waker_that_panics_takes_nobody_elses_wake_up() {
+    struct Panicking;
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics, as this test wants it")
+        }
+    }
+    let (mut publisher, hub) = channel(LIMITS).unwrap();
+    let count = Arc::new(Counting::default());
+    let wakers = [Waker::from(Arc::new(Panicking)), Waker::from(Arc::clone(&count))];
+    let mut readers = [0; 2].map(|_| hub.subscribe().unwrap());
+    for (reader, waker) in readers.iter_mut().zip(&wakers) {
+        assert!(reader.poll_next(&mut Context::from_waker(waker)).is_pending());
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| publisher.publish(true, ()))).is_err());
+    drop(publisher);
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_stream_that_ends_is_read_to_its_last_frame() {
     let (mut source, hub) = one_gop();
     source.publish_to(1);

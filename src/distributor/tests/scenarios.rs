@@ -303,6 +303,26 @@ pub(super) fn wake_vs_register(size: Size) {
     ledger.settle();
 }
 
+/// I3: a frame that a waiting reader has no use for does not take the wake-up of the next, which it
+/// waits for.
+pub(super) fn wake_vs_wait_for_key(size: Size) {
+    let (mut source, hub) = Source::new(size.limits(1, 1), size.frames - 1);
+    // The first key frame is one frame too old, the next is the last.
+    source.publish_to(size.frames - 2);
+    let mut viewer = Viewer::new(&hub);
+    assert_eq!(viewer.look(), Err(false));
+    let publishing = thread::spawn(move || {
+        source.publish_to(size.frames);
+        // Handed back open, as above.
+        source
+    });
+    assert_eq!(viewer.wait(), Some(size.frames));
+    let ledger = publishing.join().unwrap().close();
+    viewer.drain(size.frames);
+    drop(hub);
+    ledger.settle();
+}
+
 /// I3: the end of the stream ends its readers, after the last frame.
 pub(super) fn close_vs_last_frame(size: Size) {
     let (mut source, hub) = Source::new(size.limits(1, 1), 1);

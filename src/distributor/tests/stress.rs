@@ -50,6 +50,13 @@ fn wake_vs_register() {
 }
 
 #[test]
+fn wake_vs_wait_for_key() {
+    for times in 0..TIMES {
+        scenarios::wake_vs_wait_for_key(Size { frames: 5 + times % 3, ..LARGE });
+    }
+}
+
+#[test]
 fn close_vs_last_frame() {
     for times in 0..TIMES {
         scenarios::close_vs_last_frame(Size { frames: 2 + times % 5, reads: 5, ..LARGE });

@@ -7,6 +7,7 @@
 mod chromium;
 mod command;
 mod conversation;
+mod datagram;
 mod frames;
 mod light;
 mod metrics;
@@ -22,7 +23,7 @@ pub use chromium::Chromium;
 pub use command::{Finished, Lines, aiortc, run};
 pub use conversation::{RtpPacket, RtspAnswer, RtspConversation, unit_types};
 pub use frames::{Look, Stamp, Tally, Watch};
-pub use light::{LightOffer, LightReceiver, own_address};
+pub use light::{Arrival, LightOffer, LightReceiver, own_address};
 pub use metrics::Exposition;
 pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage};
 pub use recorder::{Recorder, RecorderTransport};

@@ -1,6 +1,7 @@
 //! The lightest WebRTC viewer there is: str0m on a task of its own, which counts packets and throws
 //! them away. For crowds, where webrtcbin's eight threads a viewer would be what is measured.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use str0m::config::CryptoProvider;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpPacket;
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -21,15 +23,35 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use crate::datagram;
 use crate::frames::{Tally, Watch};
 use crate::whep::JoinError;
 
+/// An RTP packet of the video.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// When the kernel took its datagram in, since the Unix epoch. On one machine, that is when it
+    /// was sent.
+    pub taken_in: Duration,
+    /// Its number, not wrapped. One that is not above all before it was sent again.
+    pub sequence: u64,
+    /// Whether it is the last of its picture.
+    pub marker: bool,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// Is shown the packets as they come.
+type Observer = Box<dyn FnMut(&Arrival<'_>) + Send>;
+
 /// An offer that nobody has seen yet.
 pub struct LightOffer {
+    /// Boxed: it is some 10 KB, which every future that holds an offer would hold.
     rtc: Box<Rtc>,
     pending: SdpPendingOffer,
     socket: UdpSocket,
     local: SocketAddr,
+    observer: Option<Observer>,
     /// The offer.
     pub sdp: String,
 }
@@ -78,7 +100,21 @@ impl LightOffer {
         let mut change = rtc.sdp_api();
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = change.apply().expect("there is something to offer");
-        Self { rtc: Box::new(rtc), pending, socket, local, sdp: offer.to_sdp_string() }
+        let (rtc, sdp) = (Box::new(rtc), offer.to_sdp_string());
+        Self { rtc, pending, socket, local, observer: None, sdp }
+    }
+
+    /// Has `observer` see every packet of the video, in the order in which they come.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell when datagrams come.
+    pub fn observed(
+        mut self,
+        observer: impl FnMut(&Arrival<'_>) + Send + 'static,
+    ) -> io::Result<Self> {
+        datagram::note_times(&self.socket)?;
+        self.observer = Some(Box::new(observer));
+        Ok(self)
     }
 
     /// Sends the offer to the WHEP address `url`, and receives.
@@ -148,7 +184,8 @@ impl LightOffer {
         let (sender, candidates) = mpsc::unbounded_channel();
         let moved = Arc::clone(&moves);
         let place = Place { socket: self.socket, local: self.local, moves: moved, candidates };
-        let task = tokio::spawn(receive(*self.rtc, place, tally.clone(), framerate));
+        let view = View { tally: tally.clone(), framerate, observer: self.observer };
+        let task = tokio::spawn(receive(self.rtc, place, view));
         Ok((LightReceiver { tally, moves, task, door: Door::Other }, sender))
     }
 }
@@ -281,8 +318,31 @@ struct Place {
     candidates: UnboundedReceiver<Candidate>,
 }
 
-async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
+/// What becomes of the packets.
+struct View {
+    tally: Watch,
+    framerate: u32,
+    observer: Option<Observer>,
+}
+
+impl View {
+    fn saw(&mut self, packet: &RtpPacket, taken_in: Duration) {
+        let marker = packet.header.marker;
+        if let Some(observer) = &mut self.observer {
+            let (sequence, payload) = (*packet.seq_no, &*packet.payload);
+            observer(&Arrival { taken_in, sequence, marker, payload });
+        }
+        if marker {
+            let time = packet.header.timestamp;
+            self.tally.note(|tally| tally.saw_time(time, self.framerate, Instant::now()));
+        }
+    }
+}
+
+async fn receive(mut rtc: Box<Rtc>, mut place: Place, mut view: View) {
     let mut buffer = vec![0; 2048];
+    // What comes out of the connection was in the datagram that went in last.
+    let mut taken_in = Duration::ZERO;
     while rtc.is_alive() {
         let wake_at = match rtc.poll_output().expect("the connection goes on") {
             Output::Transmit(packet) => {
@@ -291,15 +351,8 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
                 continue;
             }
             Output::Event(Event::RtpPacket(packet)) => {
-                // Retransmissions and padding have payload types of their own.
-                let params = rtc.codec_config().params();
-                let payload_type = packet.header.payload_type;
-                let is_video = params
-                    .iter()
-                    .any(|one| one.pt() == payload_type && one.spec().codec == Codec::H264);
-                if is_video && packet.header.marker {
-                    let time = packet.header.timestamp;
-                    tally.note(|tally| tally.saw_time(time, framerate, Instant::now()));
+                if is_video(&rtc, &packet) {
+                    view.saw(&packet, taken_in);
                 }
                 continue;
             }
@@ -308,7 +361,7 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
         };
         let wait = wake_at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let came = tokio::select! {
-            came = tokio::time::timeout(wait, place.socket.recv_from(&mut buffer)) => came,
+            came = tokio::time::timeout(wait, datagram::receive(&place.socket, &mut buffer)) => came,
             Some(candidate) = place.candidates.recv() => {
                 rtc.add_remote_candidate(candidate);
                 continue;
@@ -316,12 +369,17 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
             () = place.moves.notified() => {
                 let address = (place.local.ip(), 0);
                 place.socket = UdpSocket::bind(address).await.expect("a UDP port");
+                if view.observer.is_some() {
+                    datagram::note_times(&place.socket).expect("as on the one before");
+                }
                 continue;
             }
         };
         let input = match came {
-            Ok(Ok((length, source))) => {
-                match Receive::new(Protocol::Udp, source, place.local, &buffer[..length]) {
+            Ok(Ok(datagram)) => {
+                taken_in = datagram.taken_in;
+                let bytes = &buffer[..datagram.bytes];
+                match Receive::new(Protocol::Udp, datagram.source, place.local, bytes) {
                     Ok(received) => Input::Receive(Instant::now(), received),
                     Err(_) => continue,
                 }
@@ -330,4 +388,11 @@ async fn receive(mut rtc: Rtc, mut place: Place, tally: Watch, framerate: u32) {
         };
         rtc.handle_input(input).expect("the connection goes on");
     }
+}
+
+/// Retransmissions and padding have payload types of their own.
+fn is_video(rtc: &Rtc, packet: &RtpPacket) -> bool {
+    let payload_type = packet.header.payload_type;
+    let mut params = rtc.codec_config().params().iter();
+    params.any(|one| one.pt() == payload_type && one.spec().codec == Codec::H264)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use retina::client::{Demuxed, PlayOptions, Session, SessionOptions, SetupOptions, Transport};
-use retina::codec::CodecItem;
+use retina::codec::{CodecItem, VideoFrame};
 use tokio::time::timeout;
 use url::Url;
 
@@ -47,6 +47,24 @@ impl Recorder {
         Ok(Self { demuxed: Box::pin(demuxed), framerate, tally, first_is_key: None, sdp })
     }
 
+    /// Takes the next frame.
+    ///
+    /// # Errors
+    /// What broke the stream, or that it ended.
+    pub async fn next(&mut self) -> Result<VideoFrame, String> {
+        loop {
+            let item = self.demuxed.next().await.ok_or("the stream ended")?;
+            if let CodecItem::VideoFrame(frame) = item.map_err(|error| error.to_string())? {
+                self.first_is_key.get_or_insert(frame.is_random_access_point());
+                self.tally.packets_lost += u64::from(frame.loss());
+                // 32 bits of it are what the wire carried.
+                let time = frame.timestamp().timestamp() as u32;
+                self.tally.saw_time(time, self.framerate, Instant::now());
+                return Ok(frame);
+            }
+        }
+    }
+
     /// Takes frames until `count` have come in all.
     ///
     /// # Errors
@@ -54,14 +72,7 @@ impl Recorder {
     pub async fn take(&mut self, count: u64, bound: Duration) -> Result<(), String> {
         let all = async {
             while self.tally.frames < count {
-                let item = self.demuxed.next().await.ok_or("the stream ended")?;
-                if let CodecItem::VideoFrame(frame) = item.map_err(|error| error.to_string())? {
-                    self.first_is_key.get_or_insert(frame.is_random_access_point());
-                    self.tally.packets_lost += u64::from(frame.loss());
-                    // 32 bits of it are what the wire carried.
-                    let time = frame.timestamp().timestamp() as u32;
-                    self.tally.saw_time(time, self.framerate, Instant::now());
-                }
+                self.next().await?;
             }
             Ok(())
         };
