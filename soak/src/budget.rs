@@ -54,6 +54,8 @@ pub struct Bytes {
     pub bytes_per_join: f64,
     /// Besides that.
     pub bytes_per_hour: f64,
+    /// When a camera's pipeline is built anew.
+    pub bytes_per_camera_restart: f64,
 }
 
 /// Of what can be counted.
@@ -64,6 +66,8 @@ pub struct Count {
     pub per_join: f64,
     /// Besides that.
     pub per_hour: f64,
+    /// When a camera's pipeline is built anew.
+    pub per_camera_restart: f64,
     /// More at rest afterwards than at rest before.
     pub at_rest: f64,
 }

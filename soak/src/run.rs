@@ -34,7 +34,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// The target's limits and timeouts, where it is ours: room for the visitors, and no long memory of
 /// those who vanish.
-const CONFIG: &str = "[webrtc]\nnegotiation_timeout_ms = 2000\nsilence_timeout_ms = 7000\n\
+const CONFIG: &str = "[webrtc]\nnegotiation_timeout_ms = 2000\n\
     engine = \"ENGINE\"\n[limits]\nwebrtc_sessions_max = 500\nrtsp_sessions_max = 500\n\
     sessions_per_address_max = 500\njoins_per_second_max = 500\n\
     [[camera]]\nid = \"sim\"\nwidth = 1280\nheight = 720\n\

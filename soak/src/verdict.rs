@@ -89,6 +89,7 @@ struct Measure {
     of: fn(&Sample) -> Option<f64>,
     per_join: Option<f64>,
     per_hour: f64,
+    per_camera_restart: Option<f64>,
 }
 
 /// Judges what was seen.
@@ -122,6 +123,7 @@ fn measures(budgets: &Budgets) -> Vec<Measure> {
         of,
         per_join: Some(budget.bytes_per_join),
         per_hour: budget.bytes_per_hour,
+        per_camera_restart: Some(budget.bytes_per_camera_restart),
     };
     let count = |name, of, budget: crate::budget::Count| Measure {
         name,
@@ -130,6 +132,7 @@ fn measures(budgets: &Budgets) -> Vec<Measure> {
         of,
         per_join: Some(budget.per_join),
         per_hour: budget.per_hour,
+        per_camera_restart: Some(budget.per_camera_restart),
     };
     let latency = |name, of, budget: crate::budget::Latency| Measure {
         name,
@@ -138,6 +141,7 @@ fn measures(budgets: &Budgets) -> Vec<Measure> {
         of,
         per_join: None,
         per_hour: budget.ms_per_hour,
+        per_camera_restart: None,
     };
     vec![
         bytes("resident memory", |sample| Some(sample.rss_bytes), budgets.rss),
@@ -173,14 +177,16 @@ fn warm<'a>(life: &'a [Sample], budgets: &Budgets) -> &'a [Sample] {
     &life[begin..]
 }
 
-/// A measure's slopes by joins and by hours. What live sessions hold comes and goes with them, and
+/// A measure's slopes by camera restarts, by joins and by hours. What live sessions hold comes and goes with them, and
 /// is taken out.
 fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
     let points: Vec<(Vec<f64>, f64)> = life
         .iter()
         .filter_map(|sample| {
             let joins = if measure.per_join.is_some() { sample.joins as f64 } else { 0.0 };
-            Some((vec![sample.sessions, joins, sample.at_s / 3600.0], (measure.of)(sample)?))
+            let hours = sample.at_s / 3600.0;
+            let regressors = vec![sample.sessions, sample.camera_restarts, joins, hours];
+            Some((regressors, (measure.of)(sample)?))
         })
         .collect();
     if points.is_empty() {
@@ -190,14 +196,17 @@ fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
     let fitted = fit(&points).map(|fit| fit.slopes);
     let slope = |index: usize| fitted.as_ref().and_then(|slopes| slopes.get(index).copied()?);
     let mut findings = Vec::new();
+    if let Some(budget) = measure.per_camera_restart.filter(|_| slope(1).is_some()) {
+        findings.push(slope_finding(measure, "a camera restart", slope(1), budget, which));
+    }
     let by_join =
         measure.per_join.filter(|_| life.first().map(|s| s.joins) != life.last().map(|s| s.joins));
     if let Some(budget) = by_join {
-        findings.push(slope_finding(measure, "a join", slope(1), budget, which));
+        findings.push(slope_finding(measure, "a join", slope(2), budget, which));
     }
     // What goes by the hour only because joins do is told by the join.
-    if by_join.is_none() || slope(2).is_some() {
-        findings.push(slope_finding(measure, "an hour", slope(2), measure.per_hour, which));
+    if by_join.is_none() || slope(3).is_some() {
+        findings.push(slope_finding(measure, "an hour", slope(3), measure.per_hour, which));
     }
     findings
 }

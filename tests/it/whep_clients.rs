@@ -7,7 +7,7 @@ use lensline_clients::{
 };
 use serde_json::Value;
 
-use crate::common::{SMALL, SOON, alone, assert_complete, frames_come, start};
+use crate::common::{SMALL, SOON, alone, assert_complete, beside_others, frames_come, start};
 
 /// pion-based clients need one of the two to know the packets as this medium's.
 fn assert_declares_what_it_sends(answer: &str) {
@@ -128,4 +128,18 @@ async fn a_viewer_who_signals_by_websocket_sees_and_ends_with_its_socket() {
     let ends = server.metrics().await.by("lensline_sessions_total", "end");
     assert_eq!(ends.get("left"), Some(&1.0), "{ends:?}\n{}", server.log());
     assert_eq!(ends.get("vanished"), Some(&1.0), "{ends:?}\n{}", server.log());
+}
+
+/// Found by an endurance run: a healthy GStreamer viewer was let go, as its reports are up to 6.2 s
+/// apart (RFC 3550 section 6.3.1), and more where one is lost. Its answers to our checks count too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_whose_reports_are_far_apart_is_not_taken_for_gone() {
+    let _machine = beside_others().await;
+    let server = start(&format!("[webrtc]\nsilence_timeout_ms = 4000\n{SMALL}")).await;
+    let look = Look::Packets { framerate: 30 };
+    let whep = server.url("whep/sim");
+    let viewer = WhepReceiver::join(&server.client, &whep, look).await.unwrap();
+    frames_come("the viewer", 30 * 17, || viewer.tally()).await;
+    let ends = server.metrics().await.by("lensline_sessions_total", "end");
+    assert_eq!(ends.get("vanished"), Some(&0.0), "{ends:?}\n{}", server.log());
 }

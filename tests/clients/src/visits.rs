@@ -263,15 +263,24 @@ impl Faces {
                 return std::net::TcpStream::connect(address).map(drop).map_err(failed);
             }
             let mut viewer = RtspConversation::connect(address, &path);
+            let mut ask = |method: &str, control: &str, header: &[(&str, &str)]| {
+                let answer = viewer.ask(method, control, header);
+                let (status, body) = (answer.status, answer.body);
+                match status {
+                    200 => Ok(()),
+                    _ => Err(JoinError::Refused { status, retry_after: None, body }),
+                }
+            };
+            ask("DESCRIBE", "", &[("Accept", "application/sdp")])?;
             if stage == Stage::RtspGoneAfterDescribe {
-                viewer.ask("DESCRIBE", "", &[("Accept", "application/sdp")]);
                 return Ok(());
             }
-            viewer.set_up();
+            let transport = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1");
+            ask("SETUP", "/stream=0", &[transport])?;
             if stage == Stage::RtspGoneAfterSetup {
                 return Ok(());
             }
-            viewer.ask("PLAY", "", &[]);
+            ask("PLAY", "", &[])?;
             let until = Instant::now() + linger;
             while viewer.picture().is_some() && Instant::now() < until {}
             if stage == Stage::RtspTeardownStreaming {

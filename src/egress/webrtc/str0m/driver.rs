@@ -13,6 +13,7 @@ use super::super::engine::{Accepted, Event, Listener, Opening};
 use super::super::liveness::Connection as State;
 use super::super::rtcp;
 use super::connection::Connection;
+use super::stun;
 use super::udp::{Burst, Datagram, Line, Socket};
 use crate::distributor::{Delivery, Subscriber};
 use crate::egress::feed::FeedEnd;
@@ -141,9 +142,12 @@ impl Driver {
 
     fn receive(&mut self, datagram: &Datagram) -> Result<(), Over> {
         // From elsewhere it is no sign that what we send arrives: a viewer whose address has
-        // changed reports on, and sees nothing.
-        let is_report = datagram.bytes.get(1).is_some_and(|kind| RTCP_TYPES.contains(kind));
-        if is_report && self.media_to == Some(datagram.source) {
+        // changed reports on, and sees nothing. Answers to our checks (RFC 7675) count beside
+        // reports: GStreamer's receivers report every 3 to 6 s, so that one lost report would be
+        // the end of them.
+        let bytes = &datagram.bytes;
+        let is_report = bytes.get(1).is_some_and(|kind| RTCP_TYPES.contains(kind));
+        if (is_report || stun::is_answer(bytes)) && self.media_to == Some(datagram.source) {
             (self.listener)(rtcp::Report::default());
         }
         Ok(self.connection.receive(datagram)?)
