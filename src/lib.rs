@@ -14,7 +14,7 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, guard, metrics, log} →
-//! {config, elements, workarounds, frame, packets, nal, clock, error, shutdown}`
+//! {config, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -38,6 +38,7 @@ pub mod elements;
 pub mod error;
 pub mod frame;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod nal;
 pub mod packets;

@@ -16,10 +16,14 @@ const WORKERS: usize = 2;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    let one_arena = lensline::memory::use_one_arena();
     let mut log = None;
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => arguments.config().and_then(|config| {
             log = Some(lensline::log::init(&config.log)?);
+            if !one_arena {
+                tracing::info!("this C library has no arenas to limit");
+            }
             stream(config)
         }),
         Command::Check { config } => cli::check(config.as_deref()),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use lensline_clients::{Launch, load_average};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -93,6 +94,29 @@ pub enum RunError {
     Option(String),
 }
 
+/// SIGINT and SIGTERM: what was seen so far is judged, and a target that is ours is stopped.
+#[derive(Debug)]
+struct Ending {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ending {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// A run under way.
 #[derive(Debug)]
 pub struct Run {
@@ -110,6 +134,7 @@ pub struct Run {
     /// Where viewers tell what happens to them.
     pub voices: UnboundedSender<String>,
     heard: UnboundedReceiver<String>,
+    ending: Ending,
     rows: Rows,
     budgets: Budgets,
     directory: PathBuf,
@@ -162,6 +187,7 @@ impl Run {
             crowd: Crowd::default(),
             voices,
             heard,
+            ending: Ending::new().map_err(unwritable)?,
             rows,
             budgets,
             directory,
@@ -175,8 +201,8 @@ impl Run {
         })
     }
 
-    /// Looks once a second until `length` is over or `done` says so; SIGINT ends it as well, and
-    /// then it is false.
+    /// Looks once a second until `length` is over or `done` says so; SIGINT or SIGTERM ends it as
+    /// well, and then it is false.
     ///
     /// # Errors
     /// Where what was seen cannot be kept.
@@ -191,7 +217,7 @@ impl Run {
         while Instant::now() < until && !done(self) {
             tokio::select! {
                 _ = ticks.tick() => {}
-                _ = tokio::signal::ctrl_c() => return Ok(false),
+                () = self.ending.asked() => return Ok(false),
             }
             self.look().await?;
             self.tell(until);
@@ -234,7 +260,10 @@ impl Run {
         let until = Instant::now() + REST_TIMEOUT;
         let mut least: Option<(Sample, Instant)> = None;
         while Instant::now() < until {
-            sleep(Duration::from_secs(1)).await;
+            tokio::select! {
+                () = sleep(Duration::from_secs(1)) => {}
+                () = self.ending.asked() => break,
+            }
             self.target.count_objects_next();
             let Some(now) = self.look().await? else { continue };
             self.tell(until);

@@ -9,6 +9,9 @@ use crate::budget::Budgets;
 use crate::rows::{Event, EventKind, Sample};
 use crate::trend::{Slope, fit, median};
 
+/// So many seconds without a visitor are a pause.
+const PAUSE_MIN_S: f64 = 15.0;
+
 /// How something compares with its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -180,11 +183,12 @@ fn warm<'a>(life: &'a [Sample], budgets: &Budgets) -> &'a [Sample] {
 /// A measure's slopes by camera restarts, by joins and by hours. What live sessions hold comes and goes with them, and
 /// is taken out.
 fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
+    let steady = measure.per_join.is_some() && come_steadily(life);
     let points: Vec<(Vec<f64>, f64)> = life
         .iter()
         .filter_map(|sample| {
             let joins = if measure.per_join.is_some() { sample.joins as f64 } else { 0.0 };
-            let hours = sample.at_s / 3600.0;
+            let hours = if steady { 0.0 } else { sample.at_s / 3600.0 };
             let regressors = vec![sample.sessions, sample.camera_restarts, joins, hours];
             Some((regressors, (measure.of)(sample)?))
         })
@@ -209,6 +213,17 @@ fn slopes(measure: &Measure, life: &[Sample], which: &str) -> Vec<Finding> {
         findings.push(slope_finding(measure, "an hour", slope(3), measure.per_hour, which));
     }
     findings
+}
+
+/// Whether visitors came all the time. Then the joins are the time, and nothing is to be told of
+/// either without the other.
+fn come_steadily(life: &[Sample]) -> bool {
+    let stretches = life.chunk_by(|one, next| one.joins == next.joins);
+    let length = |stretch: &[Sample]| match stretch {
+        [first, .., last] => last.at_s - first.at_s,
+        _ => 0.0,
+    };
+    stretches.map(length).fold(0.0, f64::max) < PAUSE_MIN_S
 }
 
 fn slope_finding(

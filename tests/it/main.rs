@@ -19,6 +19,7 @@ mod clean_stop;
 mod health;
 mod isolation;
 mod limits;
+mod memory;
 mod mixed_viewers;
 mod negotiation_timeout;
 mod rtsp_clients;

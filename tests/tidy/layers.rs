@@ -13,7 +13,18 @@ const LAYERS: [&[&str]; 7] = [
     &["camera", "egress"],
     &["catalog"],
     &["distributor", "admission", "guard", "metrics", "log"],
-    &["config", "elements", "workarounds", "frame", "packets", "nal", "clock", "error", "shutdown"],
+    &[
+        "config",
+        "elements",
+        "workarounds",
+        "frame",
+        "packets",
+        "nal",
+        "clock",
+        "error",
+        "memory",
+        "shutdown",
+    ],
 ];
 
 /// Pairs that never meet, although their layers would let them: they are joined elsewhere, or time

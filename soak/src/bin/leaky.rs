@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn stream() -> Result<(), Error> {
+    lensline::memory::use_one_arena();
     let Command::Run(arguments) = Arguments::parse().command else {
         return Err(Error::Internal("leaky knows `run` only".into()));
     };
