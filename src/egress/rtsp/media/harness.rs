@@ -20,6 +20,9 @@ fn format() -> Format {
     }
 }
 
+/// How long a source has to ask again; one that would is quicker by far.
+const ASKING_AGAIN: Duration = Duration::from_millis(200);
+
 /// The source of a media that does not run yet.
 fn rig() -> (Harness, gst_app::AppSrc) {
     gst::init().unwrap();
@@ -35,6 +38,9 @@ fn a_described_source_gives_its_parameter_sets_once_and_no_more_after_a_flush() 
     let described = harness.pull().unwrap();
     assert_eq!(described.map_readable().unwrap().as_slice(), [SPS, PPS].concat());
     assert_eq!(described.pts(), Some(START.into()), "by the clock of its pipeline");
+    // It asks for more as soon as it has handed that on, on a thread of its own.
+    std::thread::sleep(ASKING_AGAIN);
+    assert_eq!(harness.buffers_received(), 1);
 
     source.push_buffer(buffer(IDR, instant(1))).unwrap();
     assert_eq!(harness.pull().unwrap().pts(), Some(instant(1).into()));
