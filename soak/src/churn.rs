@@ -17,7 +17,7 @@ const UNDER_WAY_MAX: usize = 48;
 /// The longest that a visitor stays at its stage.
 const LINGER_MAX: Duration = Duration::from_millis(400);
 
-/// The last few visits that went wrong are kept in words.
+/// The last few visits that were refused or went wrong are kept in words.
 const PROBLEMS_MAX: usize = 20;
 
 /// What became of the visitors.
@@ -29,7 +29,7 @@ pub struct Tally {
     pub refused: u64,
     /// Not let in, or shown nothing, otherwise.
     pub failed: u64,
-    /// Of those, the last few in words.
+    /// Of both, the last few in words.
     pub problems: Vec<String>,
 }
 
@@ -112,9 +112,11 @@ impl State {
         let mut tally = self.lock();
         match visit {
             Ok(()) => *tally.visits.entry(stage.name()).or_default() += 1,
-            Err(JoinError::Refused { status: 429 | 503, .. }) => tally.refused += 1,
             Err(error) => {
-                tally.failed += 1;
+                match error {
+                    JoinError::Refused { status: 429 | 503, .. } => tally.refused += 1,
+                    _ => tally.failed += 1,
+                }
                 tally.problems.push(format!("{}: {error:?}", stage.name()));
                 let over = tally.problems.len().saturating_sub(PROBLEMS_MAX);
                 tally.problems.drain(..over);

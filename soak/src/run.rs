@@ -367,10 +367,7 @@ impl Run {
         self.conditions.push(("load average at the end", load_average()));
         self.write(&verdict, rest.as_ref(), churn)?;
         self.clear_line();
-        println!("\n{}: {:?}", self.name, verdict.judgement);
-        for finding in &verdict.findings {
-            println!("  {:<8} {}", format!("{:?}", finding.judgement), finding.words);
-        }
+        print!("\n{}: {verdict}", self.name);
         println!("report: {}", self.directory.join("report.html").display());
         if let Some(problem) = self.target.stop().await {
             println!("  Broken   {problem}");

@@ -162,9 +162,7 @@ async fn measure(arguments: &Arguments) -> Result<bool, String> {
     );
     let verdict = Verdict::of(findings);
     let path = bench.report(&verdict)?;
-    for finding in &verdict.findings {
-        println!("  {:<8} {}", format!("{:?}", finding.judgement), finding.words);
-    }
+    print!("heap: {verdict}");
     println!("report: {}", path.display());
     application.abort();
     Ok(verdict.passes(false))
