@@ -10,11 +10,10 @@
 /// `GLIBC_TUNABLES`. To be called before there is a second thread. False where the C library knows no
 /// such thing.
 pub fn use_one_arena() -> bool {
-    let chosen = ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"];
-    if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
-        return true;
-    }
-    limit_arenas()
+    let says = |name: &str| std::env::var(name).unwrap_or_default();
+    let chosen = !says("MALLOC_ARENA_MAX").is_empty()
+        || says("GLIBC_TUNABLES").contains("glibc.malloc.arena_max");
+    chosen || limit_arenas()
 }
 
 #[cfg(target_env = "gnu")]

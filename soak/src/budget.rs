@@ -92,6 +92,8 @@ pub struct Counts {
     pub teardowns_stuck: usize,
     /// Viewers who lost the picture.
     pub viewer_losses: usize,
+    /// Visitors who were not served, as a share of all.
+    pub visits_failed_share: f64,
 }
 
 /// What viewers must get.

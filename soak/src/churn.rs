@@ -9,10 +9,13 @@ use lensline_clients::{Faces, JoinError, Stage};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Visitors under way at most; one more is not sent before one is back.
 const UNDER_WAY_MAX: usize = 48;
+
+/// No visit takes longer, whatever the target does or does not do.
+const VISIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest that a visitor stays at its stage.
 const LINGER_MAX: Duration = Duration::from_millis(400);
@@ -25,7 +28,7 @@ const PROBLEMS_MAX: usize = 20;
 pub struct Tally {
     /// By stage.
     pub visits: BTreeMap<&'static str, u64>,
-    /// Refused by a limit of the target (429, 503): neither a join nor a fault.
+    /// Refused for want of a camera or by a limit (409, 429, 503): neither a join nor a fault.
     pub refused: u64,
     /// Not let in, or shown nothing, otherwise.
     pub failed: u64,
@@ -45,7 +48,7 @@ struct State {
     faces: Faces,
     stages: Vec<Stage>,
     paused: AtomicBool,
-    /// Visitors who are back.
+    /// Visitors who were served and are back.
     back: AtomicU64,
     under_way: Arc<Semaphore>,
     tally: Mutex<Tally>,
@@ -87,13 +90,14 @@ impl Churn {
         self.state.lock().clone()
     }
 
-    /// Sends nobody more, and waits until those under way are back.
-    pub async fn finish(self) -> Tally {
+    /// Sends nobody more.
+    pub fn stop(&self) {
         self.task.abort();
-        let everyone = u32::try_from(UNDER_WAY_MAX).unwrap_or(u32::MAX);
-        // It is never closed.
-        let _ = self.state.under_way.acquire_many(everyone).await;
-        self.tally()
+    }
+
+    /// Whether nobody is under way.
+    pub fn all_are_back(&self) -> bool {
+        self.state.under_way.available_permits() == UNDER_WAY_MAX
     }
 }
 
@@ -111,10 +115,14 @@ impl State {
     fn note(&self, stage: Stage, visit: Result<(), JoinError>) {
         let mut tally = self.lock();
         match visit {
-            Ok(()) => *tally.visits.entry(stage.name()).or_default() += 1,
+            Ok(()) => {
+                *tally.visits.entry(stage.name()).or_default() += 1;
+                self.back.fetch_add(1, Ordering::Relaxed);
+            }
             Err(error) => {
                 match error {
-                    JoinError::Refused { status: 429 | 503, .. } => tally.refused += 1,
+                    // No camera just now, or a limit: the contract's answers.
+                    JoinError::Refused { status: 409 | 429 | 503, .. } => tally.refused += 1,
                     _ => tally.failed += 1,
                 }
                 tally.problems.push(format!("{}: {error:?}", stage.name()));
@@ -122,8 +130,6 @@ impl State {
                 tally.problems.drain(..over);
             }
         }
-        drop(tally);
-        self.back.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -142,7 +148,15 @@ async fn send(state: Arc<State>, rate_per_s: f64, joins: Option<u64>) {
         let visitor = Arc::clone(&state);
         tokio::spawn(async move {
             let linger = LINGER_MAX.mul_f64(fastrand::f64());
-            let visit = stage.visit(&visitor.faces, linger).await;
+            let faces = visitor.faces.clone();
+            let visit = tokio::spawn(async move { stage.visit(&faces, linger).await });
+            let abort = visit.abort_handle();
+            let visit = match timeout(VISIT_TIMEOUT, visit).await {
+                Ok(Ok(visit)) => visit,
+                Ok(Err(panic)) => Err(JoinError::Failed(panic.to_string())),
+                Err(_) => Err(JoinError::Failed(format!("not over in {VISIT_TIMEOUT:?}"))),
+            };
+            abort.abort();
             visitor.note(stage, visit);
             drop(permit);
         });

@@ -80,7 +80,8 @@ impl FromStr for Group {
         let known: Vec<_> = Kind::ALL.iter().map(|(_, name)| *name).collect();
         let kind =
             kind.ok_or(format!("no viewer is called {name}; there are {}", known.join(", ")))?;
-        let count = count.parse().map_err(|_| format!("{count} is no number of viewers"))?;
+        let number = count.parse().ok().filter(|count| *count > 0);
+        let count = number.ok_or_else(|| format!("{count} is no number of viewers"))?;
         Ok(Self { kind, count })
     }
 }
@@ -156,7 +157,10 @@ async fn watch(kind: Kind, faces: Faces, seen: Arc<Seen>, events: UnboundedSende
     let tell = |what: String| drop(events.send(format!("{} {what}", seen.name)));
     let mut refused = false;
     loop {
-        match Viewer::join(kind, &faces).await {
+        let (there, joining) = (faces.clone(), kind);
+        // A client that panics is a viewer that did not get in.
+        let joined = tokio::spawn(async move { Viewer::join(joining, &there).await }).await;
+        match joined.unwrap_or_else(|panic| Err(panic.to_string())) {
             Ok(mut viewer) => {
                 refused = false;
                 viewer.watch(&seen).await;

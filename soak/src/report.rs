@@ -13,6 +13,9 @@ use crate::plot::{Line, Plot, draw};
 use crate::rows::{Event, EventKind, Sample};
 use crate::verdict::{Judgement, Rest, Verdict};
 
+/// Samples in a report at most.
+const SAMPLES_MAX: usize = 5_000;
+
 /// Everything that a report tells.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
@@ -40,8 +43,14 @@ impl Report<'_> {
     /// # Errors
     /// Where they cannot be written.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        fs::write(directory.join("report.json"), serde_json::to_vec_pretty(self)?)?;
-        fs::write(directory.join("report.html"), self.html())
+        let thin = Report {
+            conditions: self.conditions.clone(),
+            churn: self.churn.clone(),
+            samples: &thinned(self.samples),
+            ..*self
+        };
+        replace(&directory.join("report.json"), &serde_json::to_vec(&thin)?)?;
+        replace(&directory.join("report.html"), thin.html().as_bytes())
     }
 
     fn html(&self) -> String {
@@ -212,6 +221,19 @@ const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem auto
     gap:.6rem}.plots svg{border:1px solid #ddd;max-width:100%;height:auto}\
     td{padding:.1rem .8rem .1rem 0;vertical-align:top}.number{text-align:right;\
     font-variant-numeric:tabular-nums}.problem{font-family:monospace;font-size:.85em}";
+
+/// So many of them, evenly; the rows are all in their own file.
+fn thinned(samples: &[Sample]) -> Vec<Sample> {
+    let step = samples.len().div_ceil(SAMPLES_MAX).max(1);
+    samples.iter().step_by(step).cloned().collect()
+}
+
+/// Writes a file so that there is the old one or the new one, and never half of one.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, content)?;
+    fs::rename(new, path)
+}
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")

@@ -18,7 +18,7 @@ use crate::crowd::Crowd;
 use crate::report::Report;
 use crate::rows::{Event, EventKind, Rows, Sample};
 use crate::target::{Look, Target, TargetError};
-use crate::verdict::{Rest, Verdict, judge};
+use crate::verdict::{Rest, Verdict, judge, served};
 
 /// How long the target may take to come to rest: its own timeouts are a few seconds, those of RTSP's
 /// session pool and of idle threads in tokio and GLib are longer.
@@ -26,6 +26,13 @@ const REST_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Rest is where nothing has become less for so long.
 const REST_AFTER: Duration = Duration::from_secs(6);
+
+/// How long the last visitors may take; each has a bound of its own.
+const SEE_OFF_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// The slowest and the quickest rate of visitors.
+const RATE_MIN: f64 = 0.001;
+const RATE_MAX: f64 = 1_000.0;
 
 /// How often a run that goes on writes its report.
 const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -55,7 +62,12 @@ pub struct Options {
     #[arg(long, conflicts_with = "target")]
     pub binary: Option<PathBuf>,
     /// What carries WebRTC in the Lensline that is started: str0m or webrtcbin.
-    #[arg(long, default_value = "str0m", conflicts_with = "target")]
+    #[arg(
+        long,
+        default_value = "str0m",
+        conflicts_with = "target",
+        value_parser = ["str0m", "webrtcbin"]
+    )]
     pub engine: String,
     /// Added to its environment, as MALLOC_ARENA_MAX=1.
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "target")]
@@ -77,6 +89,15 @@ pub struct Options {
     pub plant_leak: Option<u64>,
 }
 
+/// A rate of visitors, for clap.
+///
+/// # Errors
+/// Where it is none that can be kept.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
+    rate.ok_or_else(|| format!("visitors a second, {RATE_MIN} to {RATE_MAX}"))
+}
+
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -94,11 +115,12 @@ pub enum RunError {
     Option(String),
 }
 
-/// SIGINT and SIGTERM: what was seen so far is judged, and a target that is ours is stopped.
+/// SIGINT, SIGTERM and SIGHUP: what was seen so far is judged, and a target that is ours is stopped.
 #[derive(Debug)]
 struct Ending {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Ending {
@@ -106,6 +128,7 @@ impl Ending {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -113,6 +136,7 @@ impl Ending {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -129,6 +153,10 @@ pub struct Run {
     pub churn: Option<Churn>,
     /// Those who came and went before these.
     visited: u64,
+    /// What became of the last of them.
+    tally: Option<churn::Tally>,
+    /// Whether somebody asked for the end.
+    ended: bool,
     /// The viewers who stay.
     pub crowd: Crowd,
     /// Where viewers tell what happens to them.
@@ -168,6 +196,8 @@ impl Run {
             |error: std::io::Error| RunError::Report(directory.display().to_string(), error);
         std::fs::create_dir_all(&directory).map_err(unwritable)?;
         let rows = Rows::new(&directory.join("rows.jsonl")).map_err(unwritable)?;
+        // Before there is a streamer that would be left behind.
+        let ending = Ending::new().map_err(unwritable)?;
         let target = match &options.target {
             Some(http) => Target::live(http, options.rtsp.as_deref()).await?,
             None => {
@@ -184,10 +214,12 @@ impl Run {
             judged: false,
             churn: None,
             visited: 0,
+            tally: None,
+            ended: false,
             crowd: Crowd::default(),
             voices,
             heard,
-            ending: Ending::new().map_err(unwritable)?,
+            ending,
             rows,
             budgets,
             directory,
@@ -201,8 +233,8 @@ impl Run {
         })
     }
 
-    /// Looks once a second until `length` is over or `done` says so; SIGINT or SIGTERM ends it as
-    /// well, and then it is false.
+    /// Looks once a second until `length` is over or `done` says so. After SIGINT, SIGTERM or SIGHUP
+    /// there is no more looking: not in this phase and not in those that follow.
     ///
     /// # Errors
     /// Where what was seen cannot be kept.
@@ -210,14 +242,17 @@ impl Run {
         &mut self,
         length: Duration,
         mut done: impl FnMut(&Self) -> bool,
-    ) -> Result<bool, RunError> {
+    ) -> Result<(), RunError> {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let until = Instant::now() + length;
-        while Instant::now() < until && !done(self) {
+        while Instant::now() < until && !self.ended && !done(self) {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.ending.asked() => return Ok(false),
+                () = self.ending.asked() => {
+                    self.ended = true;
+                    break;
+                }
             }
             self.look().await?;
             self.tell(until);
@@ -226,7 +261,7 @@ impl Run {
                 self.report(&self.judge(None), None)?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether every visitor has been sent.
@@ -234,11 +269,23 @@ impl Run {
         self.churn.as_ref().is_none_or(Churn::is_done)
     }
 
-    /// Waits until the visitors under way are back.
-    pub async fn see_off(&mut self) -> Option<churn::Tally> {
-        let tally = self.churn.take()?.finish().await;
-        self.visited += tally.visits.values().sum::<u64>() + tally.refused + tally.failed;
-        Some(tally)
+    /// Sends no more visitors, and waits until those under way are back.
+    ///
+    /// # Errors
+    /// Where what was seen cannot be kept.
+    pub async fn see_off(&mut self) -> Result<(), RunError> {
+        self.churn.iter().for_each(Churn::stop);
+        self.watch(SEE_OFF_TIMEOUT, |run| run.churn.iter().all(Churn::all_are_back)).await?;
+        if let Some(churn) = self.churn.take() {
+            self.visited += churn.joins();
+            self.tally = Some(churn.tally());
+        }
+        Ok(())
+    }
+
+    /// Whether somebody asked for the end: what was seen so far is judged then.
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// Waits until nothing becomes less any more, and gives what is held then.
@@ -262,7 +309,11 @@ impl Run {
         while Instant::now() < until {
             tokio::select! {
                 () = sleep(Duration::from_secs(1)) => {}
-                () = self.ending.asked() => break,
+                () = self.ending.asked() => self.ended = true,
+            }
+            if self.ended {
+                // Not at rest, so nothing to compare.
+                return Ok(None);
             }
             self.target.count_objects_next();
             let Some(now) = self.look().await? else { continue };
@@ -274,7 +325,8 @@ impl Run {
                     }
                     let enough = before.is_none_or(|before| !less(before, known));
                     *known = lesser(known, now);
-                    if known.sessions == 0.0 && enough && since.elapsed() >= REST_AFTER {
+                    let others = before.map_or(0.0, |before| before.sessions);
+                    if known.sessions <= others && enough && since.elapsed() >= REST_AFTER {
                         break;
                     }
                 }
@@ -360,13 +412,22 @@ impl Run {
     /// Where the report cannot be written.
     pub async fn conclude(
         mut self,
-        rest: Option<Rest>,
-        churn: Option<churn::Tally>,
+        before: Option<Sample>,
+        after: Option<Sample>,
     ) -> Result<bool, RunError> {
-        let verdict = self.judge(rest.as_ref());
+        // What one life held says nothing of what another does.
+        let rest = before.zip(after).filter(|(before, after)| before.life == after.life);
+        let rest = rest.map(|(before, after)| Rest { before, after });
+        let churn = self.tally.take();
+        let mut findings = self.judge(rest.as_ref()).findings;
+        findings.extend(churn.as_ref().map(|churn| served(churn, &self.budgets)));
+        let verdict = Verdict::of(findings);
         self.conditions.push(("load average at the end", load_average()));
         self.write(&verdict, rest.as_ref(), churn)?;
         self.clear_line();
+        if self.ended {
+            println!("\n{}: stopped early; what was seen is judged", self.name);
+        }
         print!("\n{}: {verdict}", self.name);
         println!("report: {}", self.directory.join("report.html").display());
         if let Some(problem) = self.target.stop().await {
@@ -409,6 +470,7 @@ fn launch(options: &Options, faults: &str, directory: &Path) -> Result<Launch, R
     let config = CONFIG.replace("ENGINE", &options.engine).replace("FAULTS", faults);
     let mut launch = Launch::new(program(options)?, config);
     launch.log = Some(directory.join("lensline.log"));
+    launch.own_group = true;
     for pair in &options.env {
         let (name, value) = pair
             .split_once('=')

@@ -86,7 +86,8 @@ impl Target {
     pub async fn live(http: &str, rtsp: Option<&str>) -> Result<Self, TargetError> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = client.map_err(|error| TargetError::NotStarted(error.to_string()))?;
-        let http = format!("{}/", http.trim_end_matches('/'));
+        let scheme = if http.contains("://") { "" } else { "http://" };
+        let http = format!("{scheme}{}/", http.trim_end_matches('/'));
         let silent = |error: reqwest::Error| TargetError::Silent(http.clone(), error.to_string());
         let answer = client.get(format!("{http}api/v1/status")).send().await.map_err(silent)?;
         let text = answer.text().await.map_err(silent)?;
@@ -134,7 +135,10 @@ impl Target {
             }
         }
         if let Err(error) = self.revive().await {
-            events(EventKind::Silent, format!("it does not start again: {error}"));
+            // Told once, not every second.
+            if std::mem::take(&mut self.answering) {
+                events(EventKind::Silent, format!("it does not start again: {error}"));
+            }
             return Look::Missed;
         }
         match self.sample(&mut events).await {

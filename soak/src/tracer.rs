@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,16 +19,19 @@ use tokio::time::{Instant, sleep};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the file is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(150);
 
-/// The file is cut where it has grown past this.
+/// What `st_blocks` counts in (inode(7)).
+const BLOCK_BYTES: u64 = 512;
+
+/// The file is cut where it takes more room than this.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The `leaks` tracer of one process.
 #[derive(Debug)]
 pub struct Tracer {
     log: PathBuf,
-    /// What was read already.
+    /// Where the process writes next: the file itself may be shorter, where it was cut.
     seen: u64,
 }
 
@@ -58,7 +62,7 @@ impl Tracer {
     /// What lives in the process now; `None` where it does not say so in time.
     pub async fn count(&mut self, pid: u32) -> Option<BTreeMap<String, u64>> {
         // What it logged on its own account is passed over.
-        self.seen = std::fs::metadata(&self.log).ok()?.len();
+        self.seen = std::fs::metadata(&self.log).ok()?.len().max(self.seen);
         send_signal(pid, Signal::USR1);
         let until = Instant::now() + TIMEOUT;
         let mut size = self.seen;
@@ -83,7 +87,8 @@ impl Tracer {
         file.seek(SeekFrom::Start(self.seen))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        if self.seen > FILE_BYTES_MAX {
+        self.seen += bytes.len() as u64;
+        if file.metadata()?.blocks() * BLOCK_BYTES > FILE_BYTES_MAX {
             // The writer goes on at its own place, so the file has a hole there, which takes no room.
             File::options().write(true).open(&self.log)?.set_len(0)?;
         }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budgets;
+use crate::churn::Tally;
 use crate::rows::{Event, EventKind, Sample};
 use crate::trend::{Slope, fit, median};
 
@@ -55,7 +56,8 @@ pub struct Finding {
 impl Finding {
     /// A figure without doubt, held against the most that it may be.
     pub fn at_most(name: &str, value: f64, budget: f64, words: String) -> Self {
-        let judgement = if value > budget { Judgement::Broken } else { Judgement::Holds };
+        // A figure that is none is within no budget.
+        let judgement = if value <= budget { Judgement::Holds } else { Judgement::Broken };
         Self { name: name.into(), judgement, words, slope: None, budget: Some(budget) }
     }
 }
@@ -350,6 +352,21 @@ fn counts(samples: &[Sample], events: &[Event], budgets: &Budgets) -> Vec<Findin
     findings
 }
 
+/// Whether the visitors were served.
+pub fn served(tally: &Tally, budgets: &Budgets) -> Finding {
+    let served: u64 = tally.visits.values().sum();
+    let all = (served + tally.failed + tally.refused) as f64;
+    let words = format!(
+        "visitors: {served} served, {} refused (no camera just then, or a limit), {} not served \
+         otherwise, at most {:.0} % of all",
+        tally.refused,
+        tally.failed,
+        budgets.counts.visits_failed_share * 100.0
+    );
+    let share = if all > 0.0 { tally.failed as f64 / all } else { 1.0 };
+    Finding::at_most("visitors not served", share, budgets.counts.visits_failed_share, words)
+}
+
 /// Whether a viewer lost the picture because there was no streamer.
 fn excused(loss: &Event, events: &[Event]) -> bool {
     let ends = events.iter().filter(|event| event.kind != EventKind::Viewer);
@@ -407,7 +424,7 @@ fn at_rest(rest: &Rest, budgets: &Budgets) -> Vec<Finding> {
         Finding::at_most(&format!("{name} at rest"), after - before, budget, words)
     };
     let mut findings = vec![
-        finding("sessions", 0.0, after.sessions, 0.0),
+        finding("sessions", before.sessions, after.sessions, 0.0),
         finding("threads", before.threads, after.threads, budgets.threads.at_rest),
         finding("descriptors", before.fds, after.fds, budgets.fds.at_rest),
         finding("guards", before.guards_live(), after.guards_live(), budgets.guards.at_rest),

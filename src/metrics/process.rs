@@ -61,7 +61,9 @@ impl Process {
 fn temperatures(directory: &Path) -> Vec<(String, f64)> {
     let zones = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut temperatures: Vec<_> = zones.filter_map(|zone| temperature(&zone.path())).collect();
-    temperatures.sort_by(|a, b| a.0.cmp(&b.0));
+    // Of zones of one name the hottest.
+    temperatures.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    temperatures.dedup_by(|later, first| later.0 == first.0);
     temperatures
 }
 
@@ -91,9 +93,11 @@ mod tests {
     #[test]
     fn thermal_zones_are_read_and_what_is_none_is_passed_over() {
         let directory = tempfile::tempdir().unwrap();
-        for (zone, kind, millidegrees) in
-            [("thermal_zone0", "cpu-thermal", "48312\n"), ("cooling_device0", "fan", "off\n")]
-        {
+        for (zone, kind, millidegrees) in [
+            ("thermal_zone0", "cpu-thermal", "48312\n"),
+            ("thermal_zone1", "cpu-thermal", "39000\n"),
+            ("cooling_device0", "fan", "off\n"),
+        ] {
             let zone = directory.path().join(zone);
             fs::create_dir(&zone).unwrap();
             fs::write(zone.join("type"), format!("{kind}\n")).unwrap();

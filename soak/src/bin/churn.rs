@@ -10,8 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use lensline_clients::Stage;
 use lensline_soak::churn::Churn;
-use lensline_soak::run::{Options, Run, RunError};
-use lensline_soak::verdict::Rest;
+use lensline_soak::run::{Options, Run, RunError, rate};
 
 /// Visits before the baseline: pools are filled, plugins are loaded. Three of each stage.
 const WARM_UP_VISITS: u64 = 3 * Stage::ALL.len() as u64;
@@ -26,7 +25,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000)]
     joins: u64,
     /// Visitors a second.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = rate)]
     rate: f64,
     #[command(flatten)]
     options: Options,
@@ -45,24 +44,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<bool, RunError> {
-    if !(arguments.rate > 0.0 && arguments.rate <= 1000.0) {
-        return Err(RunError::Option("--rate is above 0 and at most 1000".into()));
-    }
     let mut run = Run::begin("churn", &arguments.options, "").await?;
     let visitors = |run: &Run, joins| {
         Churn::start(run.target.faces.clone(), Stage::ALL.to_vec(), arguments.rate, Some(joins))
     };
     run.churn = Some(visitors(&run, WARM_UP_VISITS));
     run.watch(OVERTIME, Run::all_have_come).await?;
-    run.see_off().await;
+    run.see_off().await?;
     let before = run.rest().await?;
     run.churn = Some(visitors(&run, arguments.joins));
     run.judged = true;
     let length = OVERTIME + Duration::from_secs_f64(arguments.joins as f64 / arguments.rate);
     run.watch(length, Run::all_have_come).await?;
     run.judged = false;
-    let tally = run.see_off().await;
+    run.see_off().await?;
     let after = run.at_rest_by(before.as_ref()).await?;
-    let rest = before.zip(after).map(|(before, after)| Rest { before, after });
-    run.conclude(rest, tally).await
+    run.conclude(before, after).await
 }

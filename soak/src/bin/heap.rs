@@ -19,6 +19,7 @@ use lensline_clients::{Exposition, Faces, Stage, free_port, load_average, usage}
 use lensline_soak::budget::Budgets;
 use lensline_soak::report::Report;
 use lensline_soak::rows::Sample;
+use lensline_soak::run::rate;
 use lensline_soak::verdict::{Finding, Verdict};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -49,14 +50,14 @@ const CONFIG: &str = "[webrtc]\nnegotiation_timeout_ms = 2000\nsilence_timeout_m
 #[command(about = "Counts what Rust's heap holds for joins, viewers and frames")]
 struct Arguments {
     /// Visitors in each of the two rounds that are compared.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     joins: u64,
     /// Visitors a second.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = rate)]
     rate: f64,
     /// Viewers of each kind, for what one of them holds.
-    #[arg(long, default_value_t = 5)]
-    viewers: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+    viewers: u8,
     /// The directory for the report.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -304,7 +305,7 @@ impl Bench<'_> {
         let there = self.look().await;
         drop(viewers);
         self.rest().await?;
-        Ok((there.0 - alone.0) / count as f64)
+        Ok((there.0 - alone.0) / f64::from(count))
     }
 
     fn report(&self, verdict: &Verdict) -> Result<PathBuf, String> {

@@ -10,6 +10,7 @@ use clap::Parser;
 use lensline_clients::{Faces, Stage};
 use lensline_soak::churn::Churn;
 use lensline_soak::crowd::{Crowd, Group};
+use lensline_soak::run::rate;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -27,7 +28,7 @@ struct Arguments {
     #[arg(long, default_value_t = 20)]
     joins: u64,
     /// Visitors a second.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = rate)]
     rate: f64,
     /// Visitors that may be refused for a limit or for slowness (429, 503), as under valgrind.
     #[arg(long, default_value_t = 0)]
@@ -74,11 +75,12 @@ async fn watch(faces: &Faces, group: Group) {
 
 async fn visit(faces: Faces, joins: u64, rate: f64, refusals_max: u64) -> Result<(), String> {
     let churn = Churn::start(faces, Stage::ALL.to_vec(), rate, Some(joins));
-    while !churn.is_done() {
+    while !(churn.is_done() && churn.all_are_back()) {
         sleep(Duration::from_millis(200)).await;
     }
-    let tally = churn.finish().await;
-    match tally.failed == 0 && tally.refused <= refusals_max {
+    let tally = churn.tally();
+    let all = churn.joins() + tally.refused;
+    match tally.failed == 0 && tally.refused <= refusals_max && all == joins {
         true => Ok(()),
         false => Err(format!("visits went wrong: {tally:#?}")),
     }

@@ -56,6 +56,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// The file that its log is appended to, in the place of our memory.
     pub log: Option<PathBuf>,
+    /// Whether a terminal's Ctrl-C passes it by: for one who stops it himself then.
+    pub own_group: bool,
 }
 
 impl Launch {
@@ -72,6 +74,7 @@ impl Launch {
             rtsp_listen: free(),
             environment: Vec::new(),
             log: None,
+            own_group: false,
         }
     }
 
@@ -98,6 +101,9 @@ impl Launch {
             }
             None => Stdio::piped(),
         });
+        if self.own_group {
+            command.process_group(0);
+        }
         command
             .kill_on_drop(true)
             .spawn()
