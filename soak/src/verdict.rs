@@ -24,6 +24,10 @@ const BYTES_SLACK: f64 = 4.0 * 1024.0 * 1024.0;
 /// What a machine that is shared makes of a latency.
 const MS_SLACK: f64 = 5.0;
 
+/// Joins and camera restarts without which nothing is called a leak by them.
+const JOINS_MIN: f64 = 50.0;
+const CAMERA_RESTARTS_MIN: f64 = 8.0;
+
 const AN_HOUR: &str = "an hour";
 
 /// How something compares with its budget.
@@ -127,15 +131,20 @@ struct Cause {
     name: &'static str,
     count: fn(&Sample) -> f64,
     budget: f64,
+    /// Fewer times say nothing: an allocator's step at one of them would be taken for a slope.
+    times_min: f64,
 }
 
 impl Measure {
     fn causes(&self) -> impl Iterator<Item = Cause> {
-        let cause = |name, count, budget: Option<f64>| Some(Cause { name, count, budget: budget? });
+        let cause = |name, count, times_min, budget: Option<f64>| {
+            Some(Cause { name, count, budget: budget?, times_min })
+        };
+        let restarts: fn(&Sample) -> f64 = |sample| sample.camera_restarts;
         let causes = [
-            cause("a join", |sample| sample.joins as f64, self.per_join),
-            cause("a camera restart", |sample| sample.camera_restarts, self.per_camera_restart),
-            cause(AN_HOUR, hours_of, Some(self.per_hour)),
+            cause("a join", |sample| sample.joins as f64, JOINS_MIN, self.per_join),
+            cause("a camera restart", restarts, CAMERA_RESTARTS_MIN, self.per_camera_restart),
+            cause(AN_HOUR, hours_of, 0.0, Some(self.per_hour)),
         ];
         causes.into_iter().flatten()
     }
@@ -279,7 +288,7 @@ fn unclear(measure: &Measure, which: &str) -> Finding {
 fn told(measure: &Measure, cause: &Cause, slope: Slope, times: f64, which: &str) -> Finding {
     let Measure { name, unit, scale, slack, .. } = measure;
     let number = |value: f64| figure(value / scale);
-    let leads_somewhere = (slope.low - cause.budget) * times > *slack;
+    let leads_somewhere = (slope.low - cause.budget) * times > *slack && times >= cause.times_min;
     let judgement = match () {
         () if slope.low > cause.budget && leads_somewhere => Judgement::Broken,
         () if slope.high <= cause.budget => Judgement::Holds,
