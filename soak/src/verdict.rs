@@ -372,8 +372,13 @@ pub fn served(tally: &Tally, budgets: &Budgets) -> Finding {
         tally.failed,
         budgets.counts.visits_failed_share * 100.0
     );
-    let share = if all > 0.0 { tally.failed as f64 / all } else { 1.0 };
-    Finding::at_most("visitors not served", share, budgets.counts.visits_failed_share, words)
+    let budget = budgets.counts.visits_failed_share;
+    if all == 0.0 {
+        // Stopped before anybody came.
+        let (name, judgement) = ("visitors not served".into(), Judgement::Unclear);
+        return Finding { name, judgement, words, slope: None, budget: Some(budget) };
+    }
+    Finding::at_most("visitors not served", tally.failed as f64 / all, budget, words)
 }
 
 /// Whether a viewer lost the picture because there was no streamer.
