@@ -92,8 +92,6 @@ pub enum EventKind {
     Silent,
     /// A viewer lost the picture, or was not let in.
     Viewer,
-    /// A fault that was asked for.
-    Fault,
 }
 
 /// A line of the file.

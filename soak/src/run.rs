@@ -2,12 +2,14 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool talks to whoever runs it")]
 
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use lensline_clients::{Launch, load_average};
+use lensline_clients::{Launch, load_average, quantile};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -96,6 +98,19 @@ pub struct Options {
 pub fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
     rate.ok_or_else(|| format!("visitors a second, {RATE_MIN} to {RATE_MAX}"))
+}
+
+/// What a program says to whoever started it: 0 where the verdict passes, 1 where it does not, 2
+/// where there is none, and why.
+pub fn exit_code(name: &str, outcome: Result<bool, impl Display>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Why there is no verdict.
@@ -283,11 +298,6 @@ impl Run {
         Ok(())
     }
 
-    /// Whether somebody asked for the end: what was seen so far is judged then.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Waits until nothing becomes less any more, and gives what is held then.
     ///
     /// # Errors
@@ -352,7 +362,7 @@ impl Run {
         let now = Instant::now();
         let seconds = self.looked.replace(now).map(|then| now.duration_since(then).as_secs_f64());
         let frames = self.crowd.frames();
-        let mut latencies = self.crowd.latencies_ms();
+        let latencies = self.crowd.latencies_ms();
         let Look::Seen(mut sample) = look else { return Ok(None) };
         sample.at_s = at_s;
         sample.judged = self.judged;
@@ -361,7 +371,8 @@ impl Run {
             sample.viewer_fps =
                 frames.into_iter().map(|(name, count)| (name, count as f64 / seconds)).collect();
         }
-        sample.latency_ms = quantiles(&mut latencies);
+        sample.latency_ms =
+            (!latencies.is_empty()).then(|| [0.5, 0.99].map(|q| quantile(&latencies, q)));
         self.rows.sample(Sample::clone(&sample)).map_err(|error| self.unwritable(error))?;
         Ok(Some(*sample))
     }
@@ -548,12 +559,4 @@ fn lesser(known: &Sample, now: Sample) -> Sample {
         },
         ..now
     }
-}
-
-/// p50 and p99.
-fn quantiles(values: &mut [f64]) -> Option<[f64; 2]> {
-    values.sort_by(f64::total_cmp);
-    let at =
-        |q: f64| values.get(((values.len() as f64 * q) as usize).min(values.len() - 1)).copied();
-    if values.is_empty() { None } else { Some([at(0.5)?, at(0.99)?]) }
 }

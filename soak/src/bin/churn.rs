@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use lensline_clients::Stage;
 use lensline_soak::churn::Churn;
-use lensline_soak::run::{Options, Run, RunError, rate};
+use lensline_soak::run::{Options, Run, RunError, exit_code, rate};
 
 /// Visits before the baseline: pools are filled, plugins are loaded. Three of each stage.
 const WARM_UP_VISITS: u64 = 3 * Stage::ALL.len() as u64;
@@ -33,14 +33,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("churn: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit_code("churn", run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<bool, RunError> {

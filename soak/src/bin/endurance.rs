@@ -11,7 +11,7 @@ use clap::Parser;
 use lensline_clients::Stage;
 use lensline_soak::churn::Churn;
 use lensline_soak::crowd::{Crowd, Group};
-use lensline_soak::run::{Options, Run, RunError, rate};
+use lensline_soak::run::{Options, Run, RunError, exit_code, rate};
 use tokio::time::Instant;
 
 /// Visits of each stage before the baseline at rest.
@@ -64,14 +64,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("endurance: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit_code("endurance", run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<bool, RunError> {

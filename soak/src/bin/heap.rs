@@ -19,7 +19,7 @@ use lensline_clients::{Exposition, Faces, Stage, free_port, load_average, usage}
 use lensline_soak::budget::Budgets;
 use lensline_soak::report::Report;
 use lensline_soak::rows::Sample;
-use lensline_soak::run::rate;
+use lensline_soak::run::{exit_code, rate};
 use lensline_soak::verdict::{Finding, Verdict};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -79,14 +79,7 @@ fn main() -> ExitCode {
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     });
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("heap: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit_code("heap", outcome)
 }
 
 async fn begin(arguments: Arguments) -> Result<bool, String> {

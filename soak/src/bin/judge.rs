@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lensline_soak::budget::Budgets;
 use lensline_soak::rows::{Event, Sample};
+use lensline_soak::run::exit_code;
 use lensline_soak::verdict::{Rest, judge};
 use serde::Deserialize;
 
@@ -33,14 +34,7 @@ struct Seen {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("judge: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit_code("judge", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool, String> {

@@ -29,6 +29,6 @@ pub use process::{Usage, cpu_of_threads_named, load_average, send_signal, usage}
 pub use recorder::{Recorder, RecorderTransport};
 pub use rtsp::RtspReceiver;
 pub use server::{Launch, Lensline, Stopped, free_port, until};
-pub use stats::{quantile, slope};
+pub use stats::quantile;
 pub use visits::{Faces, Stage};
 pub use whep::{JoinError, WhepOffer, WhepReceiver};
