@@ -253,8 +253,20 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
+/// Those that end while they are listed are left out.
+fn thread_names() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm"))).collect()
+}
+
 fn fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Those that are closed while they are listed are left out.
+fn fd_targets() -> Vec<std::path::PathBuf> {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    fds.flat_map(|fd| std::fs::read_link(fd.path())).collect()
 }
 
 /// Joins and leaves at a stage that depends on `round`.
@@ -297,7 +309,16 @@ async fn sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind(engine
     bench.empty().await;
     // Threads for blocking work stay for ten seconds, and the next test may have begun.
     let are_back = || threads() <= before + 4 && fds() <= fds_before + 2;
-    within(3 * BOUND, "threads and fds are back", are_back).await;
+    let deadline = Instant::now() + 3 * BOUND;
+    while !are_back() {
+        assert!(
+            Instant::now() < deadline,
+            "{before} threads and {fds_before} fds became {:#?} and {:#?}",
+            thread_names(),
+            fd_targets()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     until("guards are back", || guards() <= guards_before).await;
 }
 

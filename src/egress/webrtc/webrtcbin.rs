@@ -83,30 +83,45 @@ impl Engine for Webrtcbin {
         async move { feed::run(subscriber, appsrc, session, &metrics, STALL_TIMEOUT).await }
     }
 
-    async fn close(mut self) {
-        self.closed.store(true, Ordering::Release);
-        drop(std::mem::take(&mut self.guards));
-        // webrtcbin 1.22 leaks itself, threads and sockets with it, where it is stopped with
-        // tasks pending on its own thread. Promises are answered on that thread in order, so an
-        // answer means that what was pending is done.
-        for _ in 0..BARRIER_ROUNDS {
-            let bound = BARRIER_TIMEOUT;
-            let stats = |promise: &gst::Promise| {
-                self.bin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, promise]);
-            };
-            if promise::ask("drain", bound, stats).await.is_err() {
-                tracing::debug!(session = self.name, "the barrier before stopping did not answer");
-            }
-        }
+    async fn close(self) {
+        drop(self);
     }
 }
 
 impl Drop for Webrtcbin {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Release);
-        let guards = std::mem::take(&mut self.guards);
-        let pipeline = self.pipeline.take();
-        self.teardowns.take(&self.name, (guards, pipeline));
+        let leaving = Leaving {
+            guards: std::mem::take(&mut self.guards),
+            bin: self.bin.clone(),
+            _pipeline: self.pipeline.take(),
+        };
+        self.teardowns.take(&self.name, leaving);
+    }
+}
+
+/// What is left of a session; its drop waits, so it belongs on a thread of its own.
+struct Leaving {
+    guards: Stack,
+    bin: gst::Element,
+    _pipeline: Option<Pipeline>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        drop(std::mem::take(&mut self.guards));
+        // webrtcbin 1.22 leaks itself, threads and sockets with it, where it is stopped with
+        // tasks pending on its own thread, as when a request is given up before its answer.
+        // Promises are answered on that thread in order, so an answer means that what was
+        // pending is done.
+        for _ in 0..BARRIER_ROUNDS {
+            let stats = |promise: &gst::Promise| {
+                self.bin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, promise]);
+            };
+            if !promise::answered(BARRIER_TIMEOUT, stats) {
+                tracing::debug!(bin = %self.bin.name(), "the barrier before stopping did not answer");
+            }
+        }
     }
 }
 

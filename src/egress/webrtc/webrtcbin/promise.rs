@@ -1,5 +1,6 @@
 //! Promises with a bound: webrtcbin may answer with nothing, with an error, or never.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -36,4 +37,15 @@ pub async fn ask(
         Some(error) => Err(refused(&error)),
         None => Ok(reply),
     }
+}
+
+/// Asks like [`ask`], but blocks, at most for `bound`; whether there was an answer of any kind.
+pub fn answered(bound: Duration, emit: impl FnOnce(&gst::Promise)) -> bool {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let promise = gst::Promise::with_change_func(move |_| {
+        let _ = sender.try_send(());
+    });
+    emit(&promise);
+    drop(promise);
+    receiver.recv_timeout(bound).is_ok()
 }
