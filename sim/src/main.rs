@@ -1,0 +1,3 @@
+//! Carries out plans, and says what came of them.
+
+fn main() {}
