@@ -249,7 +249,7 @@ async fn start(launch: &Launch) -> Result<Lensline, TargetError> {
 }
 
 /// What the metrics say of this moment.
-fn seen(metrics: &Exposition, life: u32) -> Sample {
+pub fn seen(metrics: &Exposition, life: u32) -> Sample {
     let sum = |name| metrics.sum(name, &[]);
     let zones = metrics.by("lensline_temperature_celsius", "zone");
     Sample {
@@ -268,7 +268,7 @@ fn seen(metrics: &Exposition, life: u32) -> Sample {
 }
 
 /// What they say of the time since the last look.
-fn since(sample: &mut Sample, metrics: &Exposition, before: &Exposition, seconds: f64) {
+pub fn since(sample: &mut Sample, metrics: &Exposition, before: &Exposition, seconds: f64) {
     let more = |name| metrics.sum(name, &[]) - before.sum(name, &[]);
     sample.cpu_percent = Some(100.0 * more("process_cpu_seconds_total") / seconds);
     sample.published_fps = Some(more("lensline_frames_published_total") / seconds);

@@ -1,0 +1,3 @@
+//! The people of tier B.
+
+pub mod line;

@@ -1,0 +1,267 @@
+//! The people: each a process on a host of its own, and what it says of itself.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::host::Host;
+use super::router::{HostId, Router, Side};
+use crate::people::line::{Line, Look};
+use crate::record::{Account, ViewerRow};
+
+/// Times without a picture that are shorter are no gap.
+const GAP_MIN_MS: f64 = 200.0;
+
+/// How long somebody who was asked to go may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What somebody said, or that nothing more will come.
+pub type Said = (String, Option<Line>);
+
+/// One of the people.
+pub struct Person {
+    /// The machine it sits at.
+    pub host: Host,
+    /// That machine's place in the network.
+    pub id: HostId,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+    stdin: Option<ChildStdin>,
+    /// What came of it.
+    pub account: Account,
+    seen: Seen,
+}
+
+/// What is known of a viewer between two looks.
+#[derive(Default)]
+struct Seen {
+    /// Counts of processes before this one, where it was killed and came again.
+    before: Totals,
+    now: Totals,
+    /// At the last row.
+    row: Totals,
+    /// The gap that lasts.
+    gap_ms: f64,
+    /// Latencies since the last row.
+    latencies_ms: Vec<f64>,
+    looked: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    frames: u64,
+    kbits: f64,
+    lost: u64,
+    damaged: u64,
+}
+
+impl Totals {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            kbits: self.kbits + other.kbits,
+            lost: self.lost + other.lost,
+            damaged: self.damaged + other.damaged,
+        }
+    }
+}
+
+/// How somebody comes into the network.
+pub struct Place {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Where it stands.
+    pub side: Side,
+    /// The address it is seen at, where there is a translation.
+    pub outside: Option<Ipv4Addr>,
+    /// Whether it speaks UDP with the core only.
+    pub turn_only: bool,
+}
+
+impl Person {
+    /// Puts somebody's machine on the network. `arguments` are those of this program.
+    pub fn new(
+        router: &Router,
+        place: Place,
+        arguments: Vec<String>,
+        log: &Path,
+    ) -> io::Result<Self> {
+        let host = Host::new(place.address)?;
+        let device = std::sync::Arc::clone(&host.device);
+        let mut network = router.network();
+        let id = network.add(place.address, device, place.side, place.turn_only);
+        if let Some(outside) = place.outside {
+            network.translate(id, place.address, outside);
+        }
+        drop(network);
+        Ok(Self {
+            host,
+            id,
+            arguments,
+            log: log.into(),
+            child: None,
+            stdin: None,
+            account: Account::default(),
+            seen: Seen::default(),
+        })
+    }
+
+    /// Starts the process; what it says goes to `said` under `name`.
+    pub fn start(&mut self, name: &str, said: &mpsc::Sender<Said>) -> io::Result<()> {
+        self.seen.before = self.seen.before.plus(std::mem::take(&mut self.seen.now));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(&self.arguments).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut child = self.host.spawn(command)?;
+        self.stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(BufReader::new);
+        self.child = Some(child);
+        let (name, said) = (name.to_owned(), said.clone());
+        std::thread::Builder::new().name("listener".into()).spawn(move || {
+            for line in stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+                if let Ok(line) = serde_json::from_str(&line)
+                    && said.send((name.clone(), Some(line))).is_err()
+                {
+                    return;
+                }
+            }
+            let _ = said.send((name, None));
+        })?;
+        Ok(())
+    }
+
+    /// Whether its process runs.
+    pub fn is_there(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Says something to it.
+    pub fn tell(&mut self, word: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            // Who is gone does not hear it.
+            let _ = writeln!(stdin, "{word}");
+        }
+    }
+
+    /// Sends a signal to it and all it has started.
+    pub fn signal(&self, signal: Signal) {
+        let group = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        if let Some(group) = group.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
+    /// Kills it and all it has started.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.stdin = None;
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Notes that its process has ended.
+    pub fn gone(&mut self) {
+        self.stdin = None;
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// Takes in what it said at `at_s`.
+    pub fn hear(&mut self, line: Line, at_s: f64, began_unix_ms: f64) {
+        match line {
+            Line::Look(look) => self.look(look, at_s, began_unix_ms),
+            Line::Refused { status, why, .. } => {
+                let status = status.map_or(String::new(), |status| format!("{status}: "));
+                self.account.said = Some(format!("refused: {status}{why}"));
+            }
+            Line::Rejoining => self.account.rejoins += 1,
+            Line::Ended { why } => self.account.said = Some(why),
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, look: Look, at_s: f64, began_unix_ms: f64) {
+        let seen = &mut self.seen;
+        seen.looked = true;
+        let more = look.frames > seen.now.frames;
+        seen.now = Totals {
+            frames: look.frames,
+            kbits: look.kbits.unwrap_or(0.0),
+            lost: look.lost,
+            damaged: look.damaged,
+        };
+        if more {
+            self.account.first_frame_s.get_or_insert(at_s - look.gap_ms / 1e3);
+            if seen.gap_ms >= GAP_MIN_MS {
+                self.account.gaps.push((at_s, seen.gap_ms));
+            }
+            seen.gap_ms = look.gap_ms;
+        } else if seen.before.plus(seen.now).frames > 0 {
+            seen.gap_ms = seen.gap_ms.max(look.gap_ms);
+        }
+        for (unix_ms, latency_ms) in look.latencies {
+            let at_s = (unix_ms - began_unix_ms) / 1e3;
+            self.account.latencies.push((at_s as f32, latency_ms as f32));
+            seen.latencies_ms.push(latency_ms);
+        }
+        self.account.frames = seen.before.plus(seen.now).frames;
+    }
+
+    /// The gap that lasts still belongs to the account.
+    pub fn close_account(&mut self, at_s: f64) {
+        if self.seen.gap_ms >= GAP_MIN_MS {
+            self.account.gaps.push((at_s, self.seen.gap_ms));
+            self.seen.gap_ms = 0.0;
+        }
+    }
+
+    /// What was seen since the last row.
+    pub fn row(&mut self, seconds: f64) -> ViewerRow {
+        let total = self.seen.before.plus(self.seen.now);
+        let row = std::mem::replace(&mut self.seen.row, total);
+        let mut latencies = std::mem::take(&mut self.seen.latencies_ms);
+        latencies.sort_by(f64::total_cmp);
+        ViewerRow {
+            frames: total.frames.saturating_sub(row.frames),
+            kbps: (total.kbits - row.kbits).max(0.0) / seconds,
+            latency_ms: latencies.get(latencies.len() / 2).copied(),
+            latency_max_ms: latencies.last().copied(),
+            lost: total.lost.saturating_sub(row.lost),
+            damaged: total.damaged.saturating_sub(row.damaged),
+        }
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks all of them to leave, and waits until they have; kills who stays.
+pub fn send_away(people: &mut BTreeMap<String, Person>) {
+    for person in people.values_mut() {
+        person.tell("leave");
+        person.signal(Signal::CONT);
+    }
+    let deadline = Instant::now() + LEAVE_TIMEOUT;
+    let leaving = |person: &mut Person| {
+        person.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    };
+    while Instant::now() < deadline && people.values_mut().any(leaving) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    people.values_mut().for_each(Person::kill);
+}

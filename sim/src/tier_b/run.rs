@@ -1,0 +1,542 @@
+//! A plan carried out, from the first namespace to the last row.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lensline_clients::load_average;
+
+use super::crowd::{Person, Place, Said, send_away};
+use super::host::Host;
+use super::observe::Observer;
+use super::router::{Router, Side, Way};
+use super::schedule::{Action, schedule, words};
+use super::streamer::{CAMERA, HTTP_PORT, RTSP_PORT, Streamer, TURN};
+use crate::link::Counts;
+use crate::people::line::Line;
+use crate::plan::{Plan, Tier, Traffic, TrafficKind, Viewer};
+use crate::record::{Event, Held, LinkRow, ROW_S, Record, Row};
+
+/// From one look at what is to be done to the next.
+const TURN_EVERY: Duration = Duration::from_millis(20);
+
+/// How long the streamer may take to give back what those who left have held.
+const REST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A look before anybody comes.
+const REST: Duration = Duration::from_millis(1500);
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(6);
+
+const STREAMER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+
+/// Where the first of the others is; those behind a translation are seen at 10.10 instead of 10.9.
+const PEOPLE: u32 = 0x0a09_0100;
+
+/// How a plan is carried out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Lensline's binary.
+    pub lensline: PathBuf,
+    /// Where logs go; it is there.
+    pub folder: PathBuf,
+    /// The name under which cgroups may be made: the cell's.
+    pub cell: String,
+    /// What this is a run of.
+    pub version: String,
+    /// Set where the run is to end early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Why a plan could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Something that a run needs was not to be had.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+}
+
+fn at(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |error| RunError::Io(what, error)
+}
+
+/// Everything that is there while a plan is carried out.
+pub(super) struct Run<'a> {
+    pub plan: &'a Plan,
+    pub options: &'a Options,
+    pub router: Router,
+    pub streamer_host: Host,
+    pub streamer: Streamer,
+    observer: Observer,
+    pub people: BTreeMap<String, Person>,
+    /// Sources, sinks, attackers and the one who asks for health.
+    others: BTreeMap<String, Person>,
+    turn: Option<(Host, Child)>,
+    pub said: mpsc::Sender<Said>,
+    hearing: mpsc::Receiver<Said>,
+    began: Instant,
+    began_unix_ms: f64,
+    pub record: Record,
+    counts: BTreeMap<(String, Way), Counts>,
+    traffic: BTreeMap<String, (u64, u64)>,
+    hosts: u32,
+    /// Whose cable is pulled when.
+    pub cuts: Vec<(f64, String)>,
+    /// When the streamer is to come again.
+    pub restart_at_s: Option<f64>,
+    /// Files the streamer might have open before a fault took them.
+    pub files_before: Option<u64>,
+}
+
+/// Carries out a plan in real time. To be called in a cell.
+///
+/// # Errors
+/// Where the machine does not give what it takes. What goes wrong with the streamer or its viewers
+/// is no error, but in the record.
+pub fn run(plan: &Plan, seed: u64, options: &Options) -> Result<Record, RunError> {
+    let mut run = Run::new(plan, seed, options)?;
+    run.rest();
+    run.record.before = run.observer.held();
+    run.begin();
+    run.carry_out();
+    run.finish();
+    Ok(run.record)
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, seed: u64, options: &'a Options) -> Result<Self, RunError> {
+        let router = Router::start(&plan.link, seed).map_err(at("the router"))?;
+        let mut undone = Vec::new();
+        let streamer_host = Host::new(STREAMER).map_err(at("the streamer's host"))?;
+        let side = Side::Streamer(plan.streamer.via.clone());
+        let device = Arc::clone(&streamer_host.device);
+        router.network().add(STREAMER, device, side, false);
+        let turn = match plan.viewer.iter().any(|viewer| viewer.turn_only) {
+            true => turn_server(&router, options).map_err(|error| undone.push(error)).ok(),
+            false => None,
+        };
+        let mut streamer = Streamer::new(plan, &options.lensline, &options.folder, &mut undone)
+            .map_err(at("the streamer"))?;
+        streamer.start(&streamer_host).map_err(at("the streamer"))?;
+        let began = Instant::now();
+        let observer = Observer::start(&streamer_host, began).map_err(at("the observer"))?;
+        let (said, hearing) = mpsc::channel();
+        Ok(Self {
+            plan,
+            options,
+            router,
+            streamer_host,
+            streamer,
+            observer,
+            people: BTreeMap::new(),
+            others: BTreeMap::new(),
+            turn,
+            said,
+            hearing,
+            began,
+            began_unix_ms: 0.0,
+            record: empty(plan, seed, options, undone),
+            counts: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            hosts: 0,
+            cuts: Vec::new(),
+            restart_at_s: None,
+            files_before: None,
+        })
+    }
+
+    /// Nobody is there yet.
+    fn rest(&mut self) {
+        std::thread::sleep(REST);
+        self.observer.catch_up();
+    }
+
+    fn begin(&mut self) {
+        self.began = Instant::now();
+        self.observer.restart(self.began);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.record.began_unix_s = unix.as_secs();
+        self.began_unix_ms = unix.as_secs_f64() * 1e3;
+        let url = format!("http://{STREAMER}:{HTTP_PORT}/healthz");
+        let arguments = ["health", "--url", &url].map(String::from).to_vec();
+        self.start_other("health", Side::Core, arguments);
+    }
+
+    /// Seconds since the run began.
+    pub fn now_s(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Notes that something happened.
+    pub fn note(&mut self, what: impl Into<String>) {
+        let (at_s, what) = (self.now_s(), what.into());
+        self.record.events.push(Event { at_s, what });
+    }
+
+    fn carry_out(&mut self) {
+        let mut todo = schedule(self.plan).into_iter().peekable();
+        let mut rows = 1;
+        let mut end_s = self.plan.duration_s;
+        while self.now_s() < end_s {
+            if self.options.stop.load(Ordering::Relaxed) {
+                self.note("stopped before its end");
+                self.record.undone.push("the run was stopped before its end".into());
+                end_s = 0.0;
+            }
+            while let Some((_, action)) = todo.next_if(|(at_s, _)| *at_s <= self.now_s()) {
+                self.act(action);
+            }
+            self.listen();
+            self.pull_cables();
+            self.watch_streamer();
+            if self.now_s() >= f64::from(rows) * ROW_S {
+                rows += 1;
+                self.row();
+            }
+            std::thread::sleep(TURN_EVERY);
+        }
+        self.row();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Join(index, name) => self.join(index, &name),
+            Action::Leave(name) => {
+                if let Some(person) = self.people.get_mut(&name) {
+                    person.tell("leave");
+                }
+            }
+            Action::Change(link, index) => self.change(&link, index),
+            Action::TrafficBegins(index) => self.begin_traffic(index),
+            Action::TrafficEnds(index) => self.end_traffic(index),
+            Action::FaultBegins(index) | Action::FaultEnds(index) => {
+                let plan = self.plan;
+                let fault = &plan.fault[index];
+                let begins = matches!(action, Action::FaultBegins(_));
+                let verb = if begins { "" } else { "end of " };
+                self.note(format!("{verb}{}", words(&fault.kind)));
+                if let Err(error) = self.fault(fault, begins) {
+                    self.record.undone.push(format!("{}: {error}", words(&fault.kind)));
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, link: &str, index: usize) {
+        let Some(change) = self.plan.link.get(link).and_then(|pair| pair.change.get(index)) else {
+            return;
+        };
+        let mut network = self.router.network();
+        for (way, change) in [(Way::Down, &change.down), (Way::Up, &change.up)] {
+            if let Some(shape) = network.shape(link, way) {
+                network.reshape(link, way, change.of(&shape));
+            }
+        }
+        drop(network);
+        self.note(format!("{link} changes"));
+    }
+
+    /// An address that nobody has had yet.
+    pub fn new_address(&mut self) -> Ipv4Addr {
+        self.hosts += 1;
+        Ipv4Addr::from_bits(PEOPLE + self.hosts)
+    }
+
+    fn join(&mut self, index: usize, name: &str) {
+        let Some(viewer) = self.plan.viewer.get(index) else { return };
+        let address = self.new_address();
+        let outside = viewer.nat.then(|| Ipv4Addr::from_bits(address.to_bits() + (1 << 16)));
+        let side = Side::Viewer(viewer.via.clone());
+        let place = Place { address, side, outside, turn_only: viewer.turn_only };
+        let log = self.options.folder.join(format!("{name}.log"));
+        let arguments = viewer_arguments(viewer, self.plan);
+        let started = Person::new(&self.router, place, arguments, &log).and_then(|mut person| {
+            person.account.joined_s = self.now_s();
+            person.start(name, &self.said)?;
+            Ok(person)
+        });
+        match started {
+            Ok(person) => drop(self.people.insert(name.into(), person)),
+            Err(error) => self.record.undone.push(format!("{name}: {error}")),
+        }
+    }
+
+    /// Starts somebody who is no viewer.
+    pub fn start_other(&mut self, name: &str, side: Side, arguments: Vec<String>) {
+        let place = Place { address: self.new_address(), side, outside: None, turn_only: false };
+        let log = self.options.folder.join(format!("{name}.log"));
+        let started = Person::new(&self.router, place, arguments, &log).and_then(|mut person| {
+            person.start(name, &self.said)?;
+            Ok(person)
+        });
+        match started {
+            Ok(person) => drop(self.others.insert(name.into(), person)),
+            Err(error) => self.record.undone.push(format!("{name}: {error}")),
+        }
+    }
+
+    /// Sends somebody who is no viewer away.
+    pub fn end_other(&mut self, name: &str) {
+        if let Some(mut person) = self.others.remove(name) {
+            self.router.network().cut(person.id);
+            person.kill();
+        }
+    }
+
+    fn pull_cables(&mut self) {
+        let now_s = self.now_s();
+        for (_, name) in self.cuts.extract_if(.., |(at_s, _)| *at_s <= now_s) {
+            if let Some(person) = self.others.get(&name) {
+                self.router.network().cut(person.id);
+            }
+        }
+    }
+
+    fn begin_traffic(&mut self, index: usize) {
+        let traffic = &self.plan.traffic[index];
+        let sink = format!("{} sink", traffic.name);
+        // The sink is the next to come.
+        let address = Ipv4Addr::from_bits(PEOPLE + self.hosts + 1);
+        let of = |role| traffic_arguments(traffic, role, address, self.record.seed);
+        let (to, from) = (of("sink"), of("source"));
+        self.start_other(&sink, Side::Viewer(traffic.via.clone()), to);
+        // It listens within a moment, and sources try again.
+        self.start_other(&traffic.name, Side::Core, from);
+        self.note(format!("{} begins", traffic.name));
+    }
+
+    fn end_traffic(&mut self, index: usize) {
+        let name = &self.plan.traffic[index].name;
+        self.end_other(name);
+        self.end_other(&format!("{name} sink"));
+        self.note(format!("{name} ends"));
+    }
+
+    fn listen(&mut self) {
+        self.observer.catch_up();
+        while let Ok((name, line)) = self.hearing.try_recv() {
+            let at_s = self.now_s();
+            match (line, self.people.get_mut(&name)) {
+                (Some(line), Some(person)) => {
+                    let words = line.words();
+                    person.hear(line, at_s, self.began_unix_ms);
+                    if let Some(words) = words {
+                        self.note(format!("{name} {words}"));
+                    }
+                }
+                (None, Some(person)) => {
+                    person.close_account(at_s);
+                    person.gone();
+                }
+                (Some(Line::Health { asked, failed }), None) => {
+                    self.record.health = (failed, asked);
+                }
+                (Some(Line::Bytes { total }), None) => {
+                    let name = name.trim_end_matches(" sink").to_owned();
+                    self.traffic.entry(name).or_default().0 = total;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn watch_streamer(&mut self) {
+        if let Some(how) = self.streamer.ended() {
+            self.note(format!("the streamer ended: {how}"));
+            // As its service manager would.
+            self.restart_at_s = Some(self.now_s() + 1.0);
+        }
+        if self.restart_at_s.is_some_and(|at_s| at_s <= self.now_s()) {
+            self.restart_at_s = None;
+            match self.streamer.start(&self.streamer_host) {
+                Ok(()) => self.note("the streamer is ready again"),
+                Err(error) => self.record.undone.push(error.to_string()),
+            }
+        }
+        self.record.crashes = self.streamer.crashes;
+    }
+
+    fn row(&mut self) {
+        let at_s = self.now_s();
+        let seconds = at_s - self.record.rows.last().map_or(0.0, |row| row.at_s);
+        if seconds <= 0.0 {
+            return;
+        }
+        let mut row = Row { at_s, streamer: self.observer.row(), ..Row::default() };
+        for (link, way, counts, queue, shape) in self.router.network().look() {
+            let before = self.counts.insert((link.clone(), way), counts).unwrap_or_default();
+            let kbps = |now: u64, before: u64| (now - before) as f64 * 8e-3 / seconds;
+            let name = if way == Way::Up { format!("{link} up") } else { link };
+            let one = LinkRow {
+                capacity_kbps: if shape.blackout { 0.0 } else { shape.rate_kbps.unwrap_or(0.0) },
+                offered_kbps: kbps(counts.offered_bytes, before.offered_bytes),
+                delivered_kbps: kbps(counts.delivered_bytes, before.delivered_bytes),
+                queue_ms: queue.as_secs_f64() * 1e3,
+                lost: counts.lost - before.lost,
+                dropped: counts.dropped - before.dropped,
+            };
+            row.links.insert(name, one);
+        }
+        for (name, person) in self.people.iter_mut().filter(|(_, person)| person.is_there()) {
+            row.viewers.insert(name.clone(), person.row(seconds));
+        }
+        for (name, (total, before)) in &mut self.traffic {
+            let more = total.saturating_sub(std::mem::replace(before, *total));
+            row.traffic_kbps.insert(name.clone(), more as f64 * 8e-3 / seconds);
+        }
+        self.record.rows.push(row);
+    }
+
+    fn finish(&mut self) {
+        let end_s = self.now_s();
+        for person in self.people.values_mut().filter(|person| person.is_there()) {
+            person.close_account(end_s);
+        }
+        send_away(&mut self.others);
+        send_away(&mut self.people);
+        let rested = self.wait_for_rest();
+        self.record.after = rested;
+        self.note("everybody has left");
+        for (name, person) in &self.people {
+            let mut account = person.account.clone();
+            let last_s = self.left_s(name).unwrap_or(end_s);
+            if let Some(first_s) = account.first_frame_s {
+                let published =
+                    self.observer.published_by(last_s) - self.observer.published_by(first_s);
+                account.published = published.max(0.0).round() as u64;
+            }
+            self.record.viewers.insert(name.clone(), account);
+        }
+        if let Some(how) = self.streamer.stop(STOP_TIMEOUT) {
+            self.record.crashes += 1;
+            self.note(how);
+        }
+        if let Some((_, mut server)) = self.turn.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        self.record.conditions = format!("{cores} cores, load average {}", load_average());
+    }
+
+    /// When a viewer was gone, by the plan.
+    fn left_s(&self, name: &str) -> Option<f64> {
+        let viewers = self.plan.viewer.iter();
+        viewers.filter(|viewer| viewer.each().any(|(one, _)| one == name)).find_map(|v| v.leave_s)
+    }
+
+    /// What the streamer holds once it holds no more than before, or does not get there.
+    fn wait_for_rest(&mut self) -> Option<Held> {
+        let deadline = Instant::now() + REST_TIMEOUT;
+        loop {
+            std::thread::sleep(Duration::from_millis(250));
+            self.observer.catch_up();
+            let (before, now) = (self.record.before?, self.observer.held()?);
+            let rests = now.sessions <= before.sessions
+                && now.threads <= before.threads
+                && now.descriptors <= before.descriptors
+                && now.guards <= before.guards;
+            if rests || Instant::now() > deadline {
+                return Some(now);
+            }
+        }
+    }
+}
+
+fn empty(plan: &Plan, seed: u64, options: &Options, undone: Vec<String>) -> Record {
+    Record {
+        plan: plan.clone(),
+        tier: Tier::B,
+        seed,
+        version: options.version.clone(),
+        began_unix_s: 0,
+        conditions: String::new(),
+        rows: Vec::new(),
+        events: Vec::new(),
+        viewers: BTreeMap::new(),
+        before: None,
+        after: None,
+        crashes: 0,
+        health: (0, 0),
+        undone,
+        violations: Vec::new(),
+    }
+}
+
+fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
+    let kind = serde_json::to_value(viewer.kind).ok();
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
+    let http = format!("http://{STREAMER}:{HTTP_PORT}/");
+    let rtsp = format!("rtsp://{STREAMER}:{RTSP_PORT}/{CAMERA}");
+    let framerate = plan.camera.framerate.to_string();
+    let words = [
+        "viewer",
+        "--kind",
+        kind,
+        "--http",
+        &http,
+        "--rtsp",
+        &rtsp,
+        "--camera",
+        CAMERA,
+        "--framerate",
+        &framerate,
+        "--rejoin",
+    ];
+    words.map(String::from).to_vec()
+}
+
+fn traffic_arguments(traffic: &Traffic, role: &str, sink: Ipv4Addr, seed: u64) -> Vec<String> {
+    let kind = match traffic.kind {
+        TrafficKind::TcpLong => "tcp-long",
+        TrafficKind::TcpShort => "tcp-short",
+        TrafficKind::UdpCbr => "udp-cbr",
+    };
+    let (address, count) = (format!("{sink}:5001"), traffic.count.to_string());
+    let (rate, seed) = (traffic.rate_kbps.to_string(), seed.to_string());
+    let words = [
+        "traffic",
+        "--kind",
+        kind,
+        "--role",
+        role,
+        "--address",
+        &address,
+        "--count",
+        &count,
+        "--rate-kbps",
+        &rate,
+        "--seed",
+        &seed,
+    ];
+    words.map(String::from).to_vec()
+}
+
+/// A TURN server in the core.
+fn turn_server(router: &Router, options: &Options) -> Result<(Host, Child), String> {
+    let (address, user, password) = TURN;
+    let start = || -> io::Result<(Host, Child)> {
+        let own = address.parse().map_err(io::Error::other)?;
+        let host = Host::new(own)?;
+        router.network().add(own, Arc::clone(&host.device), Side::Core, false);
+        let log = std::fs::File::create(options.folder.join("turnserver.log"))?;
+        let mut command = Command::new("turnserver");
+        command.args(["-n", "--listening-ip", address, "--relay-ip", address, "--lt-cred-mech"]);
+        command.args(["--user", &format!("{user}:{password}"), "--realm", "lensline"]);
+        command.args(["--no-tls", "--no-dtls", "--no-cli", "--log-file", "stdout"]);
+        command.args(["--pidfile", &turn_pidfile(&options.folder)]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = host.spawn(command)?;
+        Ok((host, child))
+    };
+    start().map_err(|error| format!("turn_only: coturn: {error}; install Debian's coturn"))
+}
+
+fn turn_pidfile(folder: &Path) -> String {
+    folder.join("turnserver.pid").display().to_string()
+}
