@@ -54,6 +54,8 @@ pub struct Plan {
     #[serde(default)]
     pub expect: Vec<Expect>,
     /// Values to try, each with each: the key's path (`"link.access.down.delay_ms"`), the values.
+    /// Where several keys change together, a word of one's own instead of the path, and tables of
+    /// paths and values, each with the `name` of its case.
     #[serde(default)]
     pub grid: BTreeMap<String, Vec<toml::Value>>,
     /// Draws viewers, changes of links and faults at random.

@@ -20,10 +20,13 @@ pub fn cases(plan: &Plan, folder: &Path) -> Result<Vec<Plan>, PlanError> {
         for (name, case) in &cases {
             for value in values {
                 let mut case = case.clone();
-                let place = place(&mut case, path)
-                    .ok_or_else(|| wrong(format!("grid: {path} leads nowhere")))?;
-                *place = value.clone();
-                more.push((format!("{name}-{}", short(path, value)), case));
+                let (label, places) = together(path, value);
+                for (path, value) in places {
+                    let place = place(&mut case, path)
+                        .ok_or_else(|| wrong(format!("grid: {path} leads nowhere")))?;
+                    *place = value.clone();
+                }
+                more.push((format!("{name}-{label}"), case));
             }
         }
         cases = more;
@@ -36,6 +39,15 @@ pub fn cases(plan: &Plan, folder: &Path) -> Result<Vec<Plan>, PlanError> {
         Ok(plan)
     };
     cases.into_iter().map(finish).collect()
+}
+
+/// What a value is called, and where it goes: to the key's path; or, where it is a table with a
+/// `name`, each value in it to its own.
+fn together<'a>(path: &'a str, value: &'a Value) -> (String, Vec<(&'a str, &'a Value)>) {
+    let table = value.as_table().and_then(|table| Some((table, table.get("name")?)));
+    let Some((table, name)) = table else { return (short(path, value), vec![(path, value)]) };
+    let places = table.iter().filter(|(path, _)| *path != "name");
+    (short(path, name), places.map(|(path, value)| (path.as_str(), value)).collect())
 }
 
 /// Where the path leads: keys, and numbers into lists, between dots. The last key may be new.
@@ -55,6 +67,7 @@ fn short(path: &str, value: &Value) -> String {
         Value::Table(table) if table.contains_key("bad_loss") => "bursts".to_owned(),
         value => value.to_string(),
     };
-    let value: String = value.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    let value: String =
+        value.chars().filter(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).collect();
     format!("{key}-{value}")
 }

@@ -86,3 +86,26 @@ fn a_grid_is_a_plan_for_each_combination() -> Result<(), PlanError> {
     assert!(nowhere.is_err_and(|error| error.to_string().contains("leads nowhere")));
     Ok(())
 }
+
+#[test]
+fn keys_that_change_together_are_one_value_of_a_grid_with_a_name() -> Result<(), PlanError> {
+    let grid = "[grid]\n\"viewer.0.count\" = [1, 2]\nway = [\n\
+                { name = \"near\", \"link.access.down.delay_ms\" = 1, \"expect.0.min\" = 1.0 },\n\
+                { name = \"far\", \"link.access.down.delay_ms\" = 300, \"expect.0.min\" = 0.5 }]\n";
+    let cases = parse(&format!("{PLAN}{grid}"))?.cases(Path::new("."))?;
+    let figures = cases.iter().map(|case| {
+        let delay_ms = case.link["access"].down.delay_ms;
+        (case.name.as_str(), case.viewer[0].count, delay_ms, case.expect[0].min)
+    });
+    let figures: Vec<_> = figures.collect();
+    assert_eq!(
+        figures,
+        [
+            ("plan-count-1-way-near", 1, 1.0, Some(1.0)),
+            ("plan-count-1-way-far", 1, 300.0, Some(0.5)),
+            ("plan-count-2-way-near", 2, 1.0, Some(1.0)),
+            ("plan-count-2-way-far", 2, 300.0, Some(0.5)),
+        ]
+    );
+    Ok(())
+}
