@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::process::{Child, ChildStdin};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::machine;
 
-/// Set inside, to the name under which the run may make cgroups.
-const INSIDE: &str = "LENSLINE_SIM_CELL";
+/// Set inside, to the name under which the run may make cgroups. (Lensline takes every variable
+/// that begins with its own name for a key of its configuration.)
+const INSIDE: &str = "SIM_CELL";
 
 /// How long a run that was told to stop may take to write down what it saw.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,18 +64,20 @@ async fn watch(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Ce
     command.arg(program).args(arguments).env(INSIDE, &name).process_group(0);
     let mut child =
         command.stdin(Stdio::piped()).kill_on_drop(true).spawn().map_err(CellError::Unshare)?;
+    // Waiting for a child closes its standard input, if it has it.
+    let open = child.stdin.take();
     let status = tokio::select! {
         status = child.wait() => status,
-        _ = interrupt.recv() => stop(&mut child).await,
-        _ = terminate.recv() => stop(&mut child).await,
+        _ = interrupt.recv() => stop(&mut child, open).await,
+        _ = terminate.recv() => stop(&mut child, open).await,
     };
     machine::remove_cgroups(&name);
     let code = status.map_err(CellError::Unshare)?.code();
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-async fn stop(child: &mut tokio::process::Child) -> io::Result<std::process::ExitStatus> {
-    drop(child.stdin.take());
+async fn stop(child: &mut Child, open: Option<ChildStdin>) -> io::Result<ExitStatus> {
+    drop(open);
     if let Ok(status) = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
         return status;
     }

@@ -181,6 +181,8 @@ impl Person {
     /// Takes in what it said at `at_s`.
     pub fn hear(&mut self, line: Line, at_s: f64, began_unix_ms: f64) {
         match line {
+            // A browser takes a while until it can ask.
+            Line::Joining if self.account.first_frame_s.is_none() => self.account.joined_s = at_s,
             Line::Look(look) => self.look(look, at_s, began_unix_ms),
             Line::Refused { status, why, .. } => {
                 let status = status.map_or(String::new(), |status| format!("{status}: "));
