@@ -22,8 +22,8 @@ const GAP_MIN_MS: f64 = 200.0;
 /// How long somebody who was asked to go may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What somebody said, or that nothing more will come.
-pub type Said = (String, Option<Line>);
+/// Who said what when; nothing, where nothing more will come.
+pub type Said = (String, Instant, Option<Line>);
 
 /// One of the people.
 pub struct Person {
@@ -35,6 +35,8 @@ pub struct Person {
     log: PathBuf,
     child: Option<Child>,
     stdin: Option<ChildStdin>,
+    /// Whether it has been told to join.
+    joined: bool,
     /// What came of it.
     pub account: Account,
     seen: Seen,
@@ -109,6 +111,7 @@ impl Person {
             log: log.into(),
             child: None,
             stdin: None,
+            joined: false,
             account: Account::default(),
             seen: Seen::default(),
         })
@@ -129,19 +132,27 @@ impl Person {
         std::thread::Builder::new().name("listener".into()).spawn(move || {
             for line in stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
                 if let Ok(line) = serde_json::from_str(&line)
-                    && said.send((name.clone(), Some(line))).is_err()
+                    && said.send((name.clone(), Instant::now(), Some(line))).is_err()
                 {
                     return;
                 }
             }
-            let _ = said.send((name, None));
+            let _ = said.send((name, Instant::now(), None));
         })?;
         Ok(())
     }
 
-    /// Whether its process runs.
+    /// Whether it has joined, and its process runs.
     pub fn is_there(&self) -> bool {
-        self.child.is_some()
+        self.joined && self.child.is_some()
+    }
+
+    /// Lets a viewer join, whose process waits for that since it was started.
+    pub fn join(&mut self, at_s: f64) {
+        if !std::mem::replace(&mut self.joined, true) {
+            self.account.joined_s = at_s;
+        }
+        self.tell("join");
     }
 
     /// Says something to it.

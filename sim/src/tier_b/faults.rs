@@ -117,13 +117,14 @@ impl Run<'_> {
 
     /// Kills viewers; at the end of the fault they come again.
     fn kill_viewer(&mut self, viewer: &str, begins: bool) -> io::Result<()> {
-        let said = self.said.clone();
+        let (said, now_s) = (self.said.clone(), self.now_s());
         for (name, person) in self.people.iter_mut().filter(|(name, _)| matches(viewer, name)) {
             if begins {
                 person.kill();
             } else {
                 person.account.rejoins += 1;
                 person.start(name, &said)?;
+                person.join(now_s);
             }
         }
         Ok(())

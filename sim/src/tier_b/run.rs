@@ -28,6 +28,10 @@ const TURN_EVERY: Duration = Duration::from_millis(20);
 /// How long the streamer may take to give back what those who left have held.
 const REST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Threads and descriptors more than before that are no reason to wait: Tokio keeps threads for
+/// blocking work for ten seconds.
+const REST_MARGIN: u64 = 2;
+
 /// A look before anybody comes.
 const REST: Duration = Duration::from_millis(1500);
 
@@ -100,6 +104,7 @@ pub(super) struct Run<'a> {
 /// is no error, but in the record.
 pub fn run(plan: &Plan, seed: u64, options: &Options) -> Result<Record, RunError> {
     let mut run = Run::new(plan, seed, options)?;
+    run.invite();
     run.rest();
     run.record.before = run.observer.held();
     run.begin();
@@ -205,7 +210,12 @@ impl<'a> Run<'a> {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Join(index, name) => self.join(index, &name),
+            Action::Join(name) => {
+                let now_s = self.now_s();
+                if let Some(person) = self.people.get_mut(&name) {
+                    person.join(now_s);
+                }
+            }
             Action::Leave(name) => {
                 if let Some(person) = self.people.get_mut(&name) {
                     person.tell("leave");
@@ -247,23 +257,30 @@ impl<'a> Run<'a> {
         Ipv4Addr::from_bits(PEOPLE + self.hosts)
     }
 
-    fn join(&mut self, index: usize, name: &str) {
-        let Some(viewer) = self.plan.viewer.get(index) else { return };
+    /// Puts everybody's machine on the network, and starts the viewers, who wait to be told to
+    /// join: neither takes part of what is measured.
+    fn invite(&mut self) {
+        let plan = self.plan;
+        for viewer in &plan.viewer {
+            for (name, _) in viewer.each() {
+                if let Err(error) = self.invite_one(viewer, &name) {
+                    self.record.undone.push(format!("{name}: {error}"));
+                }
+            }
+        }
+    }
+
+    fn invite_one(&mut self, viewer: &Viewer, name: &str) -> io::Result<()> {
         let address = self.new_address();
         let outside = viewer.nat.then(|| Ipv4Addr::from_bits(address.to_bits() + (1 << 16)));
         let side = Side::Viewer(viewer.via.clone());
         let place = Place { address, side, outside, turn_only: viewer.turn_only };
         let log = self.options.folder.join(format!("{name}.log"));
         let arguments = viewer_arguments(viewer, self.plan);
-        let started = Person::new(&self.router, place, arguments, &log).and_then(|mut person| {
-            person.account.joined_s = self.now_s();
-            person.start(name, &self.said)?;
-            Ok(person)
-        });
-        match started {
-            Ok(person) => drop(self.people.insert(name.into(), person)),
-            Err(error) => self.record.undone.push(format!("{name}: {error}")),
-        }
+        let mut person = Person::new(&self.router, place, arguments, &log)?;
+        person.start(name, &self.said)?;
+        self.people.insert(name.into(), person);
+        Ok(())
     }
 
     /// Starts somebody who is no viewer.
@@ -319,8 +336,8 @@ impl<'a> Run<'a> {
 
     fn listen(&mut self) {
         self.observer.catch_up();
-        while let Ok((name, line)) = self.hearing.try_recv() {
-            let at_s = self.now_s();
+        while let Ok((name, at, line)) = self.hearing.try_recv() {
+            let at_s = at.saturating_duration_since(self.began).as_secs_f64();
             match (line, self.people.get_mut(&name)) {
                 (Some(line), Some(person)) => {
                     let words = line.words();
@@ -438,8 +455,8 @@ impl<'a> Run<'a> {
             self.observer.catch_up();
             let (before, now) = (self.record.before?, self.observer.held()?);
             let rests = now.sessions <= before.sessions
-                && now.threads <= before.threads
-                && now.descriptors <= before.descriptors
+                && now.threads <= before.threads + REST_MARGIN
+                && now.descriptors <= before.descriptors + REST_MARGIN
                 && now.guards <= before.guards;
             if rests || Instant::now() > deadline {
                 return Some(now);
@@ -487,6 +504,7 @@ fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
         "--framerate",
         &framerate,
         "--rejoin",
+        "--wait",
     ];
     words.map(String::from).to_vec()
 }

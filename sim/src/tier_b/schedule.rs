@@ -5,8 +5,8 @@ use crate::plan::{FaultKind, Plan};
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A viewer joins: which of [`Plan::viewer`], and its name.
-    Join(usize, String),
+    /// A viewer joins.
+    Join(String),
     /// It leaves.
     Leave(String),
     /// A change of a link: its name, and which of [`crate::plan::Pair::change`].
@@ -24,9 +24,9 @@ pub enum Action {
 /// All that a plan asks for, in the order of time.
 pub fn schedule(plan: &Plan) -> Vec<(f64, Action)> {
     let mut all = Vec::new();
-    for (index, viewer) in plan.viewer.iter().enumerate() {
+    for viewer in &plan.viewer {
         for (name, at_s) in viewer.each() {
-            all.push((at_s, Action::Join(index, name.clone())));
+            all.push((at_s, Action::Join(name.clone())));
             all.extend(viewer.leave_s.map(|leave_s| (leave_s, Action::Leave(name))));
         }
     }
