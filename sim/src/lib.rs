@@ -14,8 +14,10 @@
 //!
 //! Both tiers send every packet through the same [`link`], and fill the same [`record`].
 
+pub mod carry_out;
 pub mod link;
 pub mod people;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod tier_b;

@@ -15,6 +15,7 @@
 pub mod budget;
 pub mod churn;
 pub mod crowd;
+pub mod page;
 pub mod plot;
 pub mod report;
 pub mod rows;

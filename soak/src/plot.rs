@@ -28,7 +28,8 @@ const COLOURS: [RGBColor; 8] = [
 pub struct Line {
     /// What it is called.
     pub name: String,
-    /// Seconds and value; a gap wherever the seconds of two neighbours are far apart.
+    /// Seconds and value; a gap wherever the seconds of two neighbours are far apart, and where the
+    /// value is no number.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -76,8 +77,11 @@ fn paint<'a>(
     marks: &[f64],
 ) -> Result<(), PaintError<'a>> {
     area.fill(&WHITE)?;
-    let hours = across.end > 3.0 * 3600.0;
-    let unit = if hours { 3600.0 } else { 60.0 };
+    let (unit, unit_name) = match across.end {
+        long if long > 3.0 * 3600.0 => (3600.0, "hours"),
+        short if short <= 600.0 => (1.0, "seconds"),
+        _ => (60.0, "minutes"),
+    };
     let mut chart = ChartBuilder::on(area)
         .caption(plot.title, ("sans-serif", 15))
         .margin(6)
@@ -89,7 +93,7 @@ fn paint<'a>(
         .light_line_style(WHITE)
         .bold_line_style(RGBColor(225, 225, 225))
         .axis_style(RGBColor(120, 120, 120))
-        .x_desc(if hours { "hours" } else { "minutes" })
+        .x_desc(unit_name)
         .y_labels(5)
         .label_style(("sans-serif", 11))
         .draw()?;
@@ -127,8 +131,11 @@ fn pieces(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
     let steps = thin.windows(2).map(|pair| pair[1].0 - pair[0].0);
     let usual = crate::trend::median(steps);
     let gap = (6.0 * usual).max(GAP_MIN_S);
-    let together = |one: &(f64, f64), next: &(f64, f64)| next.0 - one.0 <= gap;
-    thin.chunk_by(together).map(<[_]>::to_vec).collect()
+    let together = |one: &(f64, f64), next: &(f64, f64)| {
+        next.0 - one.0 <= gap && one.1.is_finite() && next.1.is_finite()
+    };
+    let pieces = thin.chunk_by(together).filter(|piece| piece[0].1.is_finite());
+    pieces.map(<[_]>::to_vec).collect()
 }
 
 #[cfg(test)]
@@ -141,6 +148,10 @@ mod tests {
         let points = (0..100).filter(|at| !(40..60).contains(at));
         let points: Vec<_> = points.map(|at| (f64::from(at), f64::from(at % 7))).collect();
         assert_eq!(pieces(&points).len(), 2);
+        assert_eq!(
+            pieces(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)]),
+            [[(0.0, 1.0)], [(2.0, 3.0)]]
+        );
         let lines = vec![line("p50", points.clone()), line("p99", points)];
         let plot = Plot { title: "latency", lines, from_zero: true };
         let svg = draw(&plot, 100.0, &[50.0]);
