@@ -9,15 +9,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use lensline_clients::GAP_MIN;
 use rustix::process::Signal;
 
 use super::host::Host;
 use super::router::{HostId, Router, Side};
 use crate::people::line::{Line, Look};
 use crate::record::{Account, ViewerRow};
-
-/// Times without a picture that are shorter are no gap.
-const GAP_MIN_MS: f64 = 200.0;
 
 /// How long somebody who was asked to go may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,11 +48,10 @@ struct Seen {
     now: Totals,
     /// At the last row.
     row: Totals,
-    /// The gap that lasts.
+    /// How long it has seen no picture.
     gap_ms: f64,
     /// Latencies since the last row.
     latencies_ms: Vec<f64>,
-    looked: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -194,39 +191,39 @@ impl Person {
         match line {
             // A browser takes a while until it can ask.
             Line::Joining if self.account.first_frame_s.is_none() => self.account.joined_s = at_s,
+            Line::Joined { ms } => {
+                self.account.first_frame_s.get_or_insert(self.account.joined_s + ms / 1e3);
+            }
             Line::Look(look) => self.look(look, at_s, began_unix_ms),
             Line::Refused { status, why, .. } => {
-                let status = status.map_or(String::new(), |status| format!("{status}: "));
-                self.account.said = Some(format!("refused: {status}{why}"));
+                self.account.said = Some(format!("refused with {status}: {why}"));
             }
-            Line::Rejoining => self.account.rejoins += 1,
-            Line::Ended { why } => self.account.said = Some(why),
+            Line::Failed { why } | Line::Ended { why } => self.account.said = Some(why),
+            Line::Rejoining { why } => {
+                self.account.rejoins += 1;
+                self.account.said = Some(why);
+            }
             _ => {}
         }
     }
 
     fn look(&mut self, look: Look, at_s: f64, began_unix_ms: f64) {
+        let run_s = |unix_ms: f64| (unix_ms - began_unix_ms) / 1e3;
         let seen = &mut self.seen;
-        seen.looked = true;
-        let more = look.frames > seen.now.frames;
         seen.now = Totals {
             frames: look.frames,
             kbits: look.kbits.unwrap_or(0.0),
             lost: look.lost,
             damaged: look.damaged,
         };
-        if more {
+        seen.gap_ms = look.gap_ms;
+        if look.frames > 0 {
+            // A look comes up to 200 ms after the picture.
             self.account.first_frame_s.get_or_insert(at_s - look.gap_ms / 1e3);
-            if seen.gap_ms >= GAP_MIN_MS {
-                self.account.gaps.push((at_s, seen.gap_ms));
-            }
-            seen.gap_ms = look.gap_ms;
-        } else if seen.before.plus(seen.now).frames > 0 {
-            seen.gap_ms = seen.gap_ms.max(look.gap_ms);
         }
+        self.account.gaps.extend(look.gaps.iter().map(|(unix_ms, ms)| (run_s(*unix_ms), *ms)));
         for (unix_ms, latency_ms) in look.latencies {
-            let at_s = (unix_ms - began_unix_ms) / 1e3;
-            self.account.latencies.push((at_s as f32, latency_ms as f32));
+            self.account.latencies.push((run_s(unix_ms) as f32, latency_ms as f32));
             seen.latencies_ms.push(latency_ms);
         }
         self.account.frames = seen.before.plus(seen.now).frames;
@@ -234,7 +231,8 @@ impl Person {
 
     /// The gap that lasts still belongs to the account.
     pub fn close_account(&mut self, at_s: f64) {
-        if self.seen.gap_ms >= GAP_MIN_MS {
+        let saw = self.account.first_frame_s.is_some();
+        if saw && self.seen.gap_ms >= GAP_MIN.as_secs_f64() * 1e3 {
             self.account.gaps.push((at_s, self.seen.gap_ms));
             self.seen.gap_ms = 0.0;
         }

@@ -340,7 +340,7 @@ impl<'a> Run<'a> {
             let at_s = at.saturating_duration_since(self.began).as_secs_f64();
             match (line, self.people.get_mut(&name)) {
                 (Some(line), Some(person)) => {
-                    let words = line.words();
+                    let words = words_of(&line);
                     person.hear(line, at_s, self.began_unix_ms);
                     if let Some(words) = words {
                         self.note(format!("{name} {words}"));
@@ -465,6 +465,17 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What is worth an entry among the events.
+fn words_of(line: &Line) -> Option<String> {
+    match line {
+        Line::Refused { status, why, .. } => Some(format!("is refused with {status}: {why}")),
+        Line::Failed { why } => Some(format!("does not get in: {why}")),
+        Line::Rejoining { why } => Some(format!("joins again: {why}")),
+        Line::Ended { why } => Some(format!("ends: {why}")),
+        _ => None,
+    }
+}
+
 fn empty(plan: &Plan, seed: u64, options: &Options, undone: Vec<String>) -> Record {
     Record {
         plan: plan.clone(),
@@ -499,8 +510,6 @@ fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
         &http,
         "--rtsp",
         &rtsp,
-        "--camera",
-        CAMERA,
         "--framerate",
         &framerate,
         "--rejoin",

@@ -1,3 +1,0 @@
-//! The people of tier B.
-
-pub mod line;
