@@ -15,5 +15,6 @@
 //! Both tiers send every packet through the same [`link`], and fill the same [`record`].
 
 pub mod link;
+pub mod people;
 pub mod plan;
 pub mod record;
