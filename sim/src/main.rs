@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lensline_sim::carry_out::{self, carry_out};
+use lensline_sim::people::Person;
 use lensline_sim::report::{CompareArgs, SummaryArgs, cli_compare, cli_summary};
 
 #[derive(Parser)]
@@ -16,11 +17,14 @@ enum Command {
     Summary(SummaryArgs),
     /// Two versions side by side
     Compare(CompareArgs),
+    #[command(flatten)]
+    Person(Person),
 }
 
 fn main() -> ExitCode {
     let page = match Command::parse() {
         Command::Run(arguments) => return carry_out(&arguments),
+        Command::Person(person) => return person.live(),
         Command::Summary(args) => cli_summary(&args),
         Command::Compare(args) => cli_compare(&args),
     };

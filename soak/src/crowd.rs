@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lensline_clients::{
-    Chromium, Faces, LightOffer, LightReceiver, Look, Recorder, RecorderTransport, RtspReceiver,
-    WhepReceiver,
-};
+use lensline_clients::{Attention, Faces, JoinError, Player, Viewer};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -27,46 +24,22 @@ const TRY_EVERY: Duration = Duration::from_secs(2);
 /// What RTP time stamps are read by; a viewer counts what comes, not what is missing.
 const FRAMERATE: u32 = 30;
 
-/// What kind of a viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// str0m, by WHEP.
-    Webrtc,
-    /// str0m, by WebSocket signalling.
-    Websocket,
-    /// webrtcbin, by WHEP; it decodes, and reads the stamp of simulated pictures.
-    Webrtcbin,
-    /// rtspsrc over TCP.
-    RtspTcp,
-    /// rtspsrc over UDP.
-    RtspUdp,
-    /// retina over TCP.
-    Recorder,
-    /// Chromium on the viewer page.
-    Chromium,
-}
-
-impl Kind {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Webrtc, "webrtc"),
-        (Self::Websocket, "websocket"),
-        (Self::Webrtcbin, "webrtcbin"),
-        (Self::RtspTcp, "rtsp-tcp"),
-        (Self::RtspUdp, "rtsp-udp"),
-        (Self::Recorder, "recorder"),
-        (Self::Chromium, "chromium"),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-}
+/// What viewers watch with, and what it is called.
+const PLAYERS: [(Player, &str); 7] = [
+    (Player::Light, "webrtc"),
+    (Player::Websocket, "websocket"),
+    (Player::Webrtcbin, "webrtcbin"),
+    (Player::RtspTcp, "rtsp-tcp"),
+    (Player::RtspUdp, "rtsp-udp"),
+    (Player::Recorder, "recorder"),
+    (Player::Chromium, "chromium"),
+];
 
 /// So many of a kind, as `webrtc=2` or `webrtc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Of this kind.
-    pub kind: Kind,
+    /// With this they watch.
+    pub player: Player,
     /// So many.
     pub count: usize,
 }
@@ -76,14 +49,18 @@ impl FromStr for Group {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, count) = text.split_once('=').unwrap_or((text, "1"));
-        let kind = Kind::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
-        let known: Vec<_> = Kind::ALL.iter().map(|(_, name)| *name).collect();
-        let kind =
-            kind.ok_or(format!("no viewer is called {name}; there are {}", known.join(", ")))?;
+        let player = PLAYERS.iter().find(|(_, known)| *known == name).map(|(player, _)| *player);
+        let known: Vec<_> = PLAYERS.iter().map(|(_, name)| *name).collect();
+        let player =
+            player.ok_or(format!("no viewer is called {name}; there are {}", known.join(", ")))?;
         let number = count.parse().ok().filter(|count| *count > 0);
         let count = number.ok_or_else(|| format!("{count} is no number of viewers"))?;
-        Ok(Self { kind, count })
+        Ok(Self { player, count })
     }
+}
+
+fn name(player: Player) -> &'static str {
+    PLAYERS.iter().find(|(known, _)| *known == player).map_or("", |(_, name)| name)
 }
 
 /// Everybody who watches. Dropping it sends them away.
@@ -111,14 +88,14 @@ struct Seen {
 impl Crowd {
     /// Lets `groups` in. What happens to them is told by `events`.
     pub fn gather(faces: &Faces, groups: &[Group], events: &UnboundedSender<String>) -> Self {
-        let kinds = groups.iter().flat_map(|group| (1..=group.count).map(|n| (group.kind, n)));
-        let seats = kinds.map(|(kind, number)| {
+        let all = groups.iter().flat_map(|group| (1..=group.count).map(|n| (group.player, n)));
+        let seats = all.map(|(player, number)| {
             let seen = Arc::new(Seen {
-                name: format!("{} {number}", kind.name()),
+                name: format!("{} {number}", name(player)),
                 frames: AtomicU64::new(0),
                 latency_ms: Mutex::default(),
             });
-            let watch = watch(kind, faces.clone(), Arc::clone(&seen), events.clone());
+            let watch = watch(player, faces.clone(), Arc::clone(&seen), events.clone());
             Seat { seen, task: tokio::spawn(watch), counted: 0 }
         });
         Self { seats: seats.collect() }
@@ -152,18 +129,22 @@ impl Drop for Crowd {
 }
 
 /// Keeps one viewer watching for ever.
-async fn watch(kind: Kind, faces: Faces, seen: Arc<Seen>, events: UnboundedSender<String>) {
+async fn watch(player: Player, faces: Faces, seen: Arc<Seen>, events: UnboundedSender<String>) {
     // The run that listens may be over; then nobody wants to know.
     let tell = |what: String| drop(events.send(format!("{} {what}", seen.name)));
+    // Of one that decodes the latency is known; one such kind is enough.
+    let attention = Attention { framerate: FRAMERATE, closely: player == Player::Webrtcbin };
     let mut refused = false;
     loop {
-        let (there, joining) = (faces.clone(), kind);
+        let there = faces.clone();
         // A client that panics is a viewer that did not get in.
-        let joined = tokio::spawn(async move { Viewer::join(joining, &there).await }).await;
-        match joined.unwrap_or_else(|panic| Err(panic.to_string())) {
+        let joined =
+            tokio::spawn(async move { Viewer::join(player, &there, attention).await }).await;
+        let words = |error: JoinError| format!("{error:?}");
+        match joined.map_err(|panic| panic.to_string()).and_then(|joined| joined.map_err(words)) {
             Ok(mut viewer) => {
                 refused = false;
-                viewer.watch(&seen).await;
+                look(&mut viewer, &seen).await;
                 tell(format!("saw nothing for {} s and joins again", LOST_AFTER.as_secs()));
             }
             // Told once, not with every try.
@@ -176,87 +157,20 @@ async fn watch(kind: Kind, faces: Faces, seen: Arc<Seen>, events: UnboundedSende
     }
 }
 
-/// One that has come in.
-enum Viewer {
-    Light(LightReceiver),
-    Webrtcbin(WhepReceiver),
-    Rtsp(RtspReceiver),
-    Recorder(Box<Recorder>),
-    Chromium(Chromium),
-}
-
-impl Viewer {
-    async fn join(kind: Kind, faces: &Faces) -> Result<Self, String> {
-        let (client, whep) = (&faces.client, faces.whep_url());
-        let words = |error: lensline_clients::JoinError| format!("{error:?}");
-        let light = async || LightOffer::new(faces.own_address()).await;
-        let rtsp = |protocols| {
-            RtspReceiver::start(&faces.rtsp, protocols, Look::Packets { framerate: FRAMERATE })
+/// Counts its pictures until none have come for too long.
+async fn look(viewer: &mut Viewer, seen: &Seen) {
+    let (mut counted, mut last) = (0, Instant::now());
+    while last.elapsed() < LOST_AFTER {
+        let Ok(tally) = viewer.look(LOOK_EVERY).await else {
+            // A stream that has ended would say so at once, again and again.
+            sleep(LOOK_EVERY).await;
+            continue;
         };
-        Ok(match kind {
-            Kind::Webrtc => {
-                Self::Light(light().await.whep(client, &whep, FRAMERATE).await.map_err(words)?)
-            }
-            Kind::Websocket => {
-                let socket = faces.socket();
-                Self::Light(light().await.websocket(&socket, FRAMERATE).await.map_err(words)?)
-            }
-            Kind::Webrtcbin => {
-                let joined = WhepReceiver::join(client, &whep, Look::Stamps).await;
-                Self::Webrtcbin(joined.map_err(words)?)
-            }
-            Kind::RtspTcp => Self::Rtsp(rtsp("tcp")),
-            Kind::RtspUdp => Self::Rtsp(rtsp("udp")),
-            Kind::Recorder => {
-                let joined = Recorder::join(&faces.rtsp, RecorderTransport::Tcp, FRAMERATE).await;
-                Self::Recorder(Box::new(joined?))
-            }
-            Kind::Chromium => {
-                let browser = Chromium::start(false).await;
-                browser.open(&format!("{}?camera={}", faces.http, faces.camera())).await;
-                Self::Chromium(browser)
-            }
-        })
-    }
-
-    /// Counts its pictures until none have come for too long.
-    async fn watch(&mut self, seen: &Seen) {
-        let (mut counted, mut last) = (0, Instant::now());
-        while last.elapsed() < LOST_AFTER {
-            let frames = self.frames(seen).await;
-            if frames > counted {
-                seen.frames.fetch_add(frames - counted, Ordering::Relaxed);
-                (counted, last) = (frames, Instant::now());
-            }
+        if tally.frames > counted {
+            seen.frames.fetch_add(tally.frames - counted, Ordering::Relaxed);
+            (counted, last) = (tally.frames, Instant::now());
         }
-    }
-
-    /// Pictures so far; it takes about [`LOOK_EVERY`].
-    async fn frames(&mut self, seen: &Seen) -> u64 {
-        if let Self::Recorder(recorder) = self {
-            let next = recorder.tally.frames + 1;
-            if recorder.take(next, LOOK_EVERY).await.is_err() {
-                // A stream that has ended would say so at once, again and again.
-                sleep(LOOK_EVERY).await;
-            }
-            return recorder.tally.frames;
-        }
-        sleep(LOOK_EVERY).await;
-        match self {
-            Self::Light(viewer) => viewer.tally().frames,
-            Self::Rtsp(viewer) => viewer.tally().frames,
-            Self::Webrtcbin(viewer) => {
-                let (frames, latency_ms) = viewer.take();
-                let mut all = seen.latency_ms.lock().unwrap_or_else(PoisonError::into_inner);
-                all.extend(latency_ms);
-                frames
-            }
-            Self::Chromium(browser) => {
-                let script = "const video = document.querySelector('video');\
-                    return video ? video.getVideoPlaybackQuality().totalVideoFrames : 0";
-                browser.script(script).await.as_u64().unwrap_or(0)
-            }
-            Self::Recorder(recorder) => recorder.tally.frames,
-        }
+        let mut all = seen.latency_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(tally.latency_ms());
     }
 }

@@ -1,19 +1,21 @@
 #!/usr/bin/python3
 """A WHEP viewer on aiortc, which shares no code with GStreamer or libwebrtc.
 
-usage: whep_aiortc.py URL [--seconds N] [--pli-per-second N] [--vanish]
+usage: whep_aiortc.py URL [--seconds N] [--pli-per-second N] [--stats-every S] [--vanish]
 
-Prints one JSON object a line:
+It stays for N seconds, or until SIGTERM. Prints one JSON object a line:
   {"event": "answer", "status": 201, "location": "...", "sdp": "...", "ms": since the offer}
   {"event": "connected", "ms": since the offer}
   {"event": "frame", "number": stamped frame number or null, "latency_ms": capture to decoded}
+  {"event": "stats", "bytes": of the transport, SRTP's headers and all, "lost": RTP packets}
   {"event": "done", "frames": N, "delete_status": status or null}
-  {"event": "failed", "why": "..."}
+  {"event": "failed", "why": "...", and where it was refused "status": N, "retry_after": "N"}
 """
 
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 import urllib.error
@@ -73,6 +75,15 @@ async def watch(track, counts):
         say("frame", number=number, latency_ms=latency)
 
 
+async def tell_stats(connection, every):
+    while True:
+        await asyncio.sleep(every)
+        report = list((await connection.getStats()).values())
+        bytes = sum(one.bytesReceived for one in report if one.type == "transport")
+        lost = sum(one.packetsLost for one in report if one.type == "inbound-rtp")
+        say("stats", bytes=bytes, lost=lost)
+
+
 async def main(options):
     connection = RTCPeerConnection()
     counts, tasks = {"frames": 0}, []
@@ -94,10 +105,10 @@ async def main(options):
     sdp = connection.localDescription.sdp
     status, headers, body = await loop.run_in_executor(None, request, "POST", options.url, sdp)
     passed = lambda: round((time.monotonic() - asked) * 1000)
-    if status != 201:
-        say("failed", why=f"{status} {body}")
-        return 1
     headers = {name.lower(): value for name, value in headers.items()}
+    if status != 201:
+        say("failed", why=body, status=status, retry_after=headers.get("retry-after"))
+        return 1
     location = urllib.parse.urljoin(options.url, headers.get("location", ""))
     say("answer", status=status, location=location, sdp=body, ms=passed())
     await connection.setRemoteDescription(RTCSessionDescription(body, "answer"))
@@ -106,7 +117,11 @@ async def main(options):
     if options.pli_per_second:
         receiver = connection.getTransceivers()[0].receiver
         tasks.append(asyncio.ensure_future(flood_pli(receiver, options.pli_per_second)))
-    await asyncio.sleep(options.seconds)
+    if options.stats_every:
+        tasks.append(asyncio.ensure_future(tell_stats(connection, options.stats_every)))
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    await asyncio.wait([asyncio.ensure_future(told.wait())], timeout=options.seconds)
     deleted = None
     if not options.vanish:
         deleted, _, _ = await loop.run_in_executor(None, request, "DELETE", location)
@@ -122,6 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("url")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--pli-per-second", type=float, default=0)
+    parser.add_argument("--stats-every", type=float, default=0)
     parser.add_argument("--vanish", action="store_true")
     try:
         sys.exit(asyncio.run(main(parser.parse_args())))

@@ -74,7 +74,7 @@ async fn rtspsrc_sees_every_picture_over_tcp_and_over_udp() {
     for protocol in ["tcp", "udp"] {
         let viewer = RtspReceiver::start(&server.rtsp[0], protocol, Look::Stamps);
         let tally = frames_come(protocol, 90, || viewer.tally()).await;
-        let median = quantile(&tally.latency_ms, 0.5);
+        let median = quantile(&tally.latency_ms(), 0.5);
         println!("rtspsrc over {protocol}: capture to decoded p50 {median:.1} ms");
         assert_complete(&server, &tally);
     }

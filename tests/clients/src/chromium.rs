@@ -1,17 +1,25 @@
 //! Chromium, driven over WebDriver.
 
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
+use url::Url;
 
+use crate::command::mortal;
 use crate::process::send_signal;
 
 /// How long the driver and the browser may take to start, and a page to answer a script.
@@ -33,18 +41,18 @@ impl Chromium {
     /// Where chromium or chromedriver is missing or does not start in time.
     pub async fn start(mdns: bool) -> Self {
         let profile = tempfile::tempdir().expect("a directory for the profile");
-        let mut driver = Command::new("chromedriver")
+        let binary = mortal_browser(&profile).expect("a script beside the profile");
+        let mut driver = mortal("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .expect("chromedriver (Debian package chromium-driver) can be started");
         let port = timeout(TIMEOUT, driver_port(&mut driver)).await;
         let port = port.ok().flatten().expect("chromedriver says which port it listens on");
         let mut capabilities = serde_json::Map::new();
-        let options = json!({ "args": arguments(&profile, mdns) });
+        let options = json!({ "args": arguments(&profile, mdns), "binary": binary });
         capabilities.insert("goog:chromeOptions".into(), options);
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let address = format!("http://127.0.0.1:{port}");
@@ -80,6 +88,36 @@ impl Chromium {
         let answer = timeout(TIMEOUT, self.client.execute(script, Vec::new())).await;
         let answer = answer.expect("the page answers in time");
         answer.unwrap_or_else(|error| panic!("{error}: {script}"))
+    }
+
+    /// Has the browser carry out a command of the DevTools protocol; gives its answer.
+    ///
+    /// # Panics
+    /// Where the browser refuses, or does not answer in time.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        let asked = DevTools(json!({ "cmd": command, "params": parameters }));
+        let answer = timeout(TIMEOUT, self.client.issue_cmd(asked)).await;
+        let answer = answer.expect("the browser answers in time");
+        answer.unwrap_or_else(|error| panic!("{error}: {command}"))
+    }
+
+    /// Has the page stand still, as the tab of a browser that saves memory does: hidden, and no
+    /// script or timer of it runs. Its connections stay, and media goes on to be received. Until it
+    /// is [woken](Self::wake), scripts do not answer.
+    ///
+    /// # Panics
+    /// Where the browser refuses.
+    pub async fn sleep(&self) {
+        self.devtools("Page.setWebLifecycleState", json!({ "state": "frozen" })).await;
+    }
+
+    /// Has the page go on, and be seen.
+    ///
+    /// # Panics
+    /// Where the browser refuses.
+    pub async fn wake(&self) {
+        self.devtools("Page.setWebLifecycleState", json!({ "state": "active" })).await;
+        self.devtools("Page.bringToFront", json!({})).await;
     }
 
     /// A picture of the page, as PNG.
@@ -137,6 +175,28 @@ fn arguments(profile: &TempDir, mdns: bool) -> Vec<String> {
         arguments.push("--disable-features=WebRtcHideLocalIpsWithMdns".into());
     }
     arguments
+}
+
+/// A command by chromedriver's own extension of WebDriver.
+#[derive(Debug)]
+struct DevTools(Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.0.to_string()))
+    }
+}
+
+/// A script that starts a browser which ends with its driver, however that ends.
+fn mortal_browser(profile: &TempDir) -> io::Result<PathBuf> {
+    let path = profile.path().join("mortal-chromium");
+    std::fs::write(&path, "#!/bin/sh\nexec setpriv --pdeathsig KILL chromium \"$@\"\n")?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    Ok(path)
 }
 
 async fn driver_port(driver: &mut Child) -> Option<u16> {

@@ -45,10 +45,18 @@ pub struct Lines {
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
+/// A program that the kernel kills when the thread that started it ends: for one who may be killed
+/// himself, and can then kill nobody.
+pub fn mortal(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]).kill_on_drop(true);
+    command
+}
+
 /// The aiortc receiver, watching the WHEP address `url`; `options` as in `whep_aiortc.py`.
 pub fn aiortc(url: &str, options: &[&str]) -> Lines {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("whep_aiortc.py");
-    let mut command = Command::new("/usr/bin/python3");
+    let mut command = mortal("/usr/bin/python3");
     command.arg(script).arg(url).args(options);
     Lines::start(&mut command)
 }
@@ -79,6 +87,12 @@ impl Lines {
         let mut started = Self::spawn(command);
         let stdin = started.child.stdin.take().expect("its input is ours");
         (started, stdin)
+    }
+
+    /// Waits for the program's end.
+    pub async fn end(&mut self, bound: Duration) {
+        // One that does not end in time is killed on drop.
+        let _ = timeout(bound, self.child.wait()).await;
     }
 
     /// Its process id; `None` once it has ended and was waited for.

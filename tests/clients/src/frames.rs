@@ -47,6 +47,27 @@ impl Stamp {
     }
 }
 
+/// How long one picture took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Latency {
+    /// When it was here.
+    pub arrived: Instant,
+    /// From its capture until then, in milliseconds. Below zero where clocks disagree.
+    pub ms: f64,
+}
+
+/// A time without a picture of more than [`GAP_MIN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When it was over.
+    pub ended: Instant,
+    /// From the last picture before it to the first after.
+    pub lasted: Duration,
+}
+
+/// What counts as a gap: six pictures at 30 a second.
+pub const GAP_MIN: Duration = Duration::from_millis(200);
+
 /// Counts of what came.
 #[derive(Clone, Default)]
 pub struct Tally {
@@ -61,8 +82,10 @@ pub struct Tally {
     pub disordered: u64,
     /// RTP packets that did not come.
     pub packets_lost: u64,
-    /// Capture to arrival here, in milliseconds, of each picture (stamps only).
-    pub latency_ms: Vec<f64>,
+    /// Bytes of media that came, without the headers of RTP and below.
+    pub bytes: u64,
+    /// Capture to arrival here of each picture (stamps, or capture times sent beside them).
+    pub latencies: Vec<Latency>,
     /// When the first came.
     pub first: Option<Instant>,
     /// When the last came.
@@ -73,6 +96,8 @@ pub struct Tally {
     pub longest_gap: Duration,
     /// When that time was over.
     pub longest_gap_end: Option<Instant>,
+    /// The longer times without a picture.
+    pub gaps: Vec<Gap>,
     /// The numbers of the pictures that came, not wrapped (stamps only).
     numbers: Vec<i64>,
     newest_sequence: Option<u16>,
@@ -91,10 +116,35 @@ impl Tally {
         }
     }
 
-    /// The latencies so far, which are forgotten here, as are all pictures' numbers but the last.
-    pub fn take_latencies_ms(&mut self) -> Vec<f64> {
+    /// A picture that came now was captured so many milliseconds ago.
+    pub fn saw_latency(&mut self, ms: f64) {
+        self.latencies.push(Latency { arrived: Instant::now(), ms });
+    }
+
+    /// A decoded picture came, with this stamp, or with one that cannot be read.
+    pub fn saw_stamp(&mut self, stamp: Option<Stamp>) {
+        let Some(stamp) = stamp else {
+            self.unreadable += 1;
+            return;
+        };
+        let unix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.saw_latency(unix.as_secs_f64() * 1e3 - stamp.captured_unix_ms as f64);
+        self.saw_number(stamp.number, Instant::now());
+    }
+
+    /// The latencies' milliseconds.
+    pub fn latency_ms(&self) -> Vec<f64> {
+        self.latencies.iter().map(|latency| latency.ms).collect()
+    }
+
+    /// The counts so far, and the latencies and gaps since the last call, which are forgotten here,
+    /// as are all pictures' numbers but the last: for one who watches for days, and would keep all
+    /// of them otherwise.
+    pub fn take(&mut self) -> Self {
         self.numbers.drain(..self.numbers.len().saturating_sub(1));
-        std::mem::take(&mut self.latency_ms)
+        let (latencies, gaps) =
+            (std::mem::take(&mut self.latencies), std::mem::take(&mut self.gaps));
+        Self { latencies, gaps, ..self.clone() }
     }
 
     /// Pictures that `other` saw in our time, and we did not (stamps only). Both must have begun
@@ -151,21 +201,14 @@ impl Tally {
             if gap > self.longest_gap {
                 (self.longest_gap, self.longest_gap_end) = (gap, Some(now));
             }
+            if gap > GAP_MIN {
+                self.gaps.push(Gap { ended: now, lasted: gap });
+            }
         }
         match u64::try_from(step) {
             Ok(step) if step > 0 => self.missed += step - 1,
             _ => self.disordered += 1,
         }
-    }
-
-    fn saw_luma(&mut self, luma: &[u8], stride: usize, width: usize) {
-        let Some(stamp) = Stamp::read(luma, stride, width) else {
-            self.unreadable += 1;
-            return;
-        };
-        let unix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        self.latency_ms.push(unix.as_secs_f64() * 1e3 - stamp.captured_unix_ms as f64);
-        self.saw_number(stamp.number, Instant::now());
     }
 }
 
@@ -194,6 +237,11 @@ impl Watch {
         self.lock().clone()
     }
 
+    /// The counts as they are now, as [`Tally::take`] gives them.
+    pub fn take(&self) -> Tally {
+        self.lock().take()
+    }
+
     /// Changes the counts.
     pub fn note(&self, change: impl FnOnce(&mut Tally)) {
         change(&mut self.lock());
@@ -216,7 +264,7 @@ impl Watch {
             .expect("rtph264depay, h264parse and avdec_h264 are installed");
         let depay = bin.by_name("depay").expect("it was just made");
         let entry = depay.static_pad("sink").expect("rtph264depay has a sink pad");
-        self.watch_key_frames(&depay.static_pad("src").expect("rtph264depay has a source pad"));
+        self.watch_media(&depay.static_pad("src").expect("rtph264depay has a source pad"));
         match look {
             Look::Stamps => {
                 self.watch_pictures(&bin);
@@ -241,19 +289,24 @@ impl Watch {
             if let Ok(frame) = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info) {
                 let stride = usize::try_from(frame.plane_stride()[0]).unwrap_or(0);
                 let luma = frame.plane_data(0).unwrap_or_default();
-                watch.note(|tally| tally.saw_luma(luma, stride, info.width() as usize));
+                let stamp = Stamp::read(luma, stride, info.width() as usize);
+                watch.note(|tally| tally.saw_stamp(stamp));
             }
             Ok(gst::FlowSuccess::Ok)
         });
         end.set_callbacks(callbacks.build());
     }
 
-    fn watch_key_frames(&self, pad: &gst::Pad) {
+    fn watch_media(&self, pad: &gst::Pad) {
         let watch = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let key =
-                info.buffer().is_some_and(|b| !b.flags().contains(gst::BufferFlags::DELTA_UNIT));
-            watch.note(|tally| tally.key_frames += u64::from(key));
+            if let Some(buffer) = info.buffer() {
+                let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+                watch.note(|tally| {
+                    tally.key_frames += u64::from(key);
+                    tally.bytes += buffer.size() as u64;
+                });
+            }
             gst::PadProbeReturn::Ok
         });
     }

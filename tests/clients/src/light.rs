@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use str0m::config::CryptoProvider;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::RtpPacket;
-use str0m::{Candidate, Event, Input, Output, Rtc};
+use str0m::rtp::{Extension, RtpPacket};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -40,6 +40,9 @@ pub struct Arrival<'a> {
     /// What it carries.
     pub payload: &'a [u8],
 }
+
+/// An extension's number that str0m's own do not take.
+const CAPTURE_TIME_ID: u8 = 6;
 
 /// Is shown the packets as they come.
 type Observer = Box<dyn FnMut(&Arrival<'_>) + Send>;
@@ -84,18 +87,31 @@ impl LightOffer {
     /// # Panics
     /// Where this machine has no socket for it.
     pub async fn new(from: IpAddr) -> Self {
+        Self::with(from, &[]).await
+    }
+
+    /// The same, and asks to be told when each picture was captured (abs-capture-time), from which
+    /// the tally has latencies: until the last packet of a picture is here.
+    ///
+    /// # Panics
+    /// Where this machine has no socket for it.
+    pub async fn timed(from: IpAddr) -> Self {
+        Self::with(from, &[(CAPTURE_TIME_ID, Extension::AbsoluteCaptureTime)]).await
+    }
+
+    async fn with(from: IpAddr, extensions: &[(u8, Extension)]) -> Self {
         let socket = UdpSocket::bind((from, 0)).await.expect("a UDP port");
         let local = socket.local_addr().expect("it is bound");
         let crypto = CryptoProvider {
             dtls_provider: str0m_openssl::default_provider().dtls_provider,
             ..str0m_aws_lc_rs::default_provider()
         };
-        let mut rtc = Rtc::builder()
-            .set_crypto_provider(Arc::new(crypto))
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .enable_h264(true)
-            .build(Instant::now());
+        let config = Rtc::builder().set_crypto_provider(Arc::new(crypto)).set_rtp_mode(true);
+        let config = config.clear_codecs().enable_h264(true);
+        let add = |config: RtcConfig, (id, extension): &(u8, Extension)| {
+            config.set_extension(*id, extension.clone())
+        };
+        let mut rtc = extensions.iter().fold(config, add).build(Instant::now());
         rtc.add_local_candidate(Candidate::host(local, Protocol::Udp).expect("a local address"));
         let mut change = rtc.sdp_api();
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
@@ -184,7 +200,13 @@ impl LightOffer {
         let (sender, candidates) = mpsc::unbounded_channel();
         let moved = Arc::clone(&moves);
         let place = Place { socket: self.socket, local: self.local, moves: moved, candidates };
-        let view = View { tally: tally.clone(), framerate, observer: self.observer };
+        let view = View {
+            tally: tally.clone(),
+            framerate,
+            newest: None,
+            captured: None,
+            observer: self.observer,
+        };
         let task = tokio::spawn(receive(self.rtc, place, view));
         Ok((LightReceiver { tally, moves, task, door: Door::Other }, sender))
     }
@@ -216,6 +238,11 @@ impl LightReceiver {
     /// What came so far.
     pub fn tally(&self) -> Tally {
         self.tally.tally()
+    }
+
+    /// What came so far, as [`Tally::take`] gives it.
+    pub fn take(&self) -> Tally {
+        self.tally.take()
     }
 
     /// Leaves politely: with DELETE, or by closing the WebSocket.
@@ -322,6 +349,10 @@ struct Place {
 struct View {
     tally: Watch,
     framerate: u32,
+    /// The highest number of a packet that came.
+    newest: Option<u64>,
+    /// Of the picture with this time stamp, when it was captured.
+    captured: Option<(u32, SystemTime)>,
     observer: Option<Observer>,
 }
 
@@ -332,10 +363,36 @@ impl View {
             let (sequence, payload) = (*packet.seq_no, &*packet.payload);
             observer(&Arrival { taken_in, sequence, marker, payload });
         }
-        if marker {
-            let time = packet.header.timestamp;
-            self.tally.note(|tally| tally.saw_time(time, self.framerate, Instant::now()));
+        let sequence = *packet.seq_no;
+        let newest = self.newest.unwrap_or(sequence.saturating_sub(1));
+        self.newest = Some(newest.max(sequence));
+        let time = packet.header.timestamp;
+        // The first packet of a picture has it.
+        if let Some(captured) = packet.header.ext_vals.abs_capture_time {
+            self.captured = Some((time, captured.capture_time));
         }
+        self.tally.note(|tally| {
+            tally.bytes += packet.payload.len() as u64;
+            match sequence.checked_sub(newest + 1) {
+                Some(missing) => tally.packets_lost += missing,
+                // One that was missing has come late, or again.
+                None => tally.packets_lost = tally.packets_lost.saturating_sub(1),
+            }
+            if marker {
+                if let Some((_, captured)) = self.captured.filter(|(of, _)| *of == time) {
+                    tally.saw_latency(ms_since(captured));
+                }
+                tally.saw_time(time, self.framerate, Instant::now());
+            }
+        });
+    }
+}
+
+/// Milliseconds from `then` to now; below zero where it lies ahead.
+fn ms_since(then: SystemTime) -> f64 {
+    match SystemTime::now().duration_since(then) {
+        Ok(past) => past.as_secs_f64() * 1e3,
+        Err(ahead) => ahead.duration().as_secs_f64() * -1e3,
     }
 }
 

@@ -1,14 +1,21 @@
 //! retina, the RTSP client of the recorder moonfire-nvr, as a viewer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use retina::client::{Demuxed, PlayOptions, Session, SessionOptions, SetupOptions, Transport};
+use retina::client::{
+    Demuxed, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport,
+};
 use retina::codec::{CodecItem, VideoFrame};
 use tokio::time::timeout;
 use url::Url;
 
 use crate::frames::Tally;
+use crate::whep::JoinError;
+
+/// How long the server may take to answer TEARDOWN.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How RTP reaches the recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub enum RecorderTransport {
 
 /// A recording client.
 pub struct Recorder {
+    /// Where retina does its parting words.
+    session: Arc<SessionGroup>,
     demuxed: std::pin::Pin<Box<Demuxed>>,
     framerate: u32,
     /// What came so far.
@@ -40,11 +49,22 @@ impl Recorder {
         url: &str,
         transport: RecorderTransport,
         framerate: u32,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, JoinError> {
         let joined = timeout(Duration::from_secs(10), play(url, transport)).await;
-        let (demuxed, sdp) = joined.map_err(|_| "no answer within 10 s".to_owned())??;
+        let late = |_| JoinError::Failed("no answer within 10 s".into());
+        let (session, demuxed, sdp) = joined.map_err(late)??;
         let tally = Tally::default();
-        Ok(Self { demuxed: Box::pin(demuxed), framerate, tally, first_is_key: None, sdp })
+        Ok(Self { session, demuxed: Box::pin(demuxed), framerate, tally, first_is_key: None, sdp })
+    }
+
+    /// Leaves politely, with TEARDOWN.
+    ///
+    /// # Errors
+    /// Where the server does not take it.
+    pub async fn leave(self) -> Result<(), JoinError> {
+        drop(self.demuxed);
+        let torn_down = timeout(LEAVE_TIMEOUT, self.session.await_teardown()).await;
+        torn_down.map_err(|_| JoinError::Failed("no answer to TEARDOWN".into()))?.map_err(refused)
     }
 
     /// Takes the next frame.
@@ -57,6 +77,7 @@ impl Recorder {
             if let CodecItem::VideoFrame(frame) = item.map_err(|error| error.to_string())? {
                 self.first_is_key.get_or_insert(frame.is_random_access_point());
                 self.tally.packets_lost += u64::from(frame.loss());
+                self.tally.bytes += frame.data().len() as u64;
                 // 32 bits of it are what the wire carried.
                 let time = frame.timestamp().timestamp() as u32;
                 self.tally.saw_time(time, self.framerate, Instant::now());
@@ -81,18 +102,30 @@ impl Recorder {
     }
 }
 
-async fn play(url: &str, transport: RecorderTransport) -> Result<(Demuxed, String), String> {
-    let url = Url::parse(url).map_err(|error| error.to_string())?;
-    let session = Session::describe(url, SessionOptions::default()).await;
-    let mut session = session.map_err(|error| error.to_string())?;
+async fn play(
+    url: &str,
+    transport: RecorderTransport,
+) -> Result<(Arc<SessionGroup>, Demuxed, String), JoinError> {
+    let url = Url::parse(url).map_err(|error| JoinError::Failed(error.to_string()))?;
+    let group = Arc::new(SessionGroup::default());
+    let options = SessionOptions::default().session_group(Arc::clone(&group));
+    let session = Session::describe(url, options).await;
+    let mut session = session.map_err(refused)?;
     let sdp = String::from_utf8_lossy(session.sdp()).into_owned();
     let transport = match transport {
         RecorderTransport::Tcp => Transport::Tcp(Default::default()),
         RecorderTransport::Udp => Transport::Udp(Default::default()),
     };
     let options = SetupOptions::default().transport(transport);
-    session.setup(0, options).await.map_err(|error| error.to_string())?;
-    let playing = session.play(PlayOptions::default()).await;
-    let playing = playing.map_err(|error| error.to_string())?;
-    Ok((playing.demuxed().map_err(|error| error.to_string())?, sdp))
+    session.setup(0, options).await.map_err(refused)?;
+    let playing = session.play(PlayOptions::default()).await.map_err(refused)?;
+    Ok((group, playing.demuxed().map_err(refused)?, sdp))
+}
+
+fn refused(error: retina::Error) -> JoinError {
+    let body = error.to_string();
+    match error.status_code() {
+        Some(status) => JoinError::Refused { status, retry_after: None, body },
+        None => JoinError::Failed(body),
+    }
 }

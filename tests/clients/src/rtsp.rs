@@ -46,6 +46,11 @@ impl RtspReceiver {
         self.watch.tally()
     }
 
+    /// What came so far, as [`Tally::take`] gives it.
+    pub fn take(&self) -> Tally {
+        self.watch.take()
+    }
+
     /// What the pipeline reported as an error since last asked, in words.
     pub fn error(&self) -> Option<String> {
         let bus = self.pipeline.bus()?;

@@ -173,7 +173,7 @@ impl Stage {
             }
             Self::RtspRecorderGoneStreaming => {
                 let joined = Recorder::join(&faces.rtsp, RecorderTransport::Tcp, FRAMERATE).await;
-                let mut viewer = joined.map_err(JoinError::Failed)?;
+                let mut viewer = joined?;
                 viewer.take(2, PICTURES_TIMEOUT).await.map_err(JoinError::Failed)
             }
         }

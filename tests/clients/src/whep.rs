@@ -143,12 +143,9 @@ impl WhepReceiver {
         self.offer.watch.tally()
     }
 
-    /// Pictures so far, and the latencies that were measured since the last call: for one who watches
-    /// for days, and would keep all of them otherwise.
-    pub fn take(&self) -> (u64, Vec<f64>) {
-        let mut taken = (0, Vec::new());
-        self.offer.watch.note(|tally| taken = (tally.frames, tally.take_latencies_ms()));
-        taken
+    /// What came so far, as [`Tally::take`] gives it.
+    pub fn take(&self) -> Tally {
+        self.offer.watch.take()
     }
 
     /// Asks for a key frame, as a decoder does that has lost its way (PLI).
