@@ -5,6 +5,12 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (760, 220);
 
+/// Pixels for the names of lines, beside the plot so that they cover nothing of it.
+const NAMES_WIDTH: u32 = 130;
+
+/// Letters of a name that fit there.
+const NAME_LETTERS: usize = 18;
+
 /// Points of a line at most: more are not seen, and make a page of a day's run heavy.
 const POINTS_MAX: usize = 1_500;
 
@@ -77,14 +83,17 @@ fn paint<'a>(
     marks: &[f64],
 ) -> Result<(), PaintError<'a>> {
     area.fill(&WHITE)?;
+    let names_width = if plot.lines.len() > 1 { NAMES_WIDTH } else { 0 };
+    let (area, names_area) = area.split_horizontally(SIZE.0 - names_width);
     let (unit, unit_name) = match across.end {
         long if long > 3.0 * 3600.0 => (3600.0, "hours"),
         short if short <= 600.0 => (1.0, "seconds"),
         _ => (60.0, "minutes"),
     };
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(&area)
         .caption(plot.title, ("sans-serif", 15))
         .margin(6)
+        .margin_right(16)
         .x_label_area_size(28)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..across.end / unit, up.clone())?;
@@ -95,6 +104,8 @@ fn paint<'a>(
         .axis_style(RGBColor(120, 120, 120))
         .x_desc(unit_name)
         .y_labels(5)
+        .x_label_formatter(&short)
+        .y_label_formatter(&short)
         .label_style(("sans-serif", 11))
         .draw()?;
     let red = RGBColor(200, 0, 0);
@@ -103,25 +114,35 @@ fn paint<'a>(
         chart.draw_series(LineSeries::new([(mark, up.start), (mark, up.end)], red))?;
     }
     for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
-        for (number, piece) in pieces(&line.points).into_iter().enumerate() {
+        for piece in pieces(&line.points) {
             let points = piece.iter().map(|(at, value)| (at / unit, *value));
-            let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(1)))?;
-            if number == 0 && plot.lines.len() > 1 {
-                series.label(&*line.name).legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2))
-                });
-            }
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(1)))?;
         }
     }
-    if plot.lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .label_font(("sans-serif", 11))
-            .draw()?;
+    if names_width > 0 {
+        names(plot, &names_area)?;
     }
     Ok(())
+}
+
+/// The lines' names in their colours, one below the other.
+fn names<'a>(plot: &Plot<'_>, area: &Area<'a>) -> Result<(), PaintError<'a>> {
+    for ((line, colour), y) in plot.lines.iter().zip(COLOURS.iter().cycle()).zip((34..).step_by(16))
+    {
+        area.draw(&PathElement::new([(0, y), (14, y)], colour.stroke_width(2)))?;
+        let mut name: String = line.name.chars().take(NAME_LETTERS).collect();
+        if name.len() < line.name.len() {
+            name.push('…');
+        }
+        area.draw(&Text::new(name, (20, y - 5), ("sans-serif", 11)))?;
+    }
+    Ok(())
+}
+
+/// A number at an axis, without the digits that say nothing.
+fn short(value: &f64) -> String {
+    let rounded = (value * 1e3).round() / 1e3;
+    format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
 /// A line thinned to what can be seen, and cut where nothing was seen for long.

@@ -201,7 +201,7 @@ fn table(page: &mut String, kind: Kind, pairs: &[&Pair<'_>]) {
         let Some(row) = pair.after.or(pair.before) else { continue };
         let _ = write!(
             page,
-            "<tr><td>{}{}</td><td>{:?}</td>",
+            "<tr><td class=\"plan\">{}{}</td><td>{:?}</td>",
             escape(&row.plan),
             new_findings(pair),
             row.tier
@@ -243,5 +243,8 @@ fn cell(pair: &Pair<'_>, figure: &Figure) -> String {
         true => format!("{:+.0} %", relative * 100.0),
         false => "from 0".to_owned(),
     };
-    format!("{} → {}<br><span class=\"{class}\">{relative}</span>", show(before), show(after))
+    // The unit stands once.
+    let before = show(before);
+    let before = before.split(' ').next().unwrap_or_default();
+    format!("{before} → {}<br><span class=\"{class}\">{relative}</span>", show(after))
 }

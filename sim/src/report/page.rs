@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lensline_soak::page::{STYLE, escape};
-use lensline_soak::plot::draw;
+use lensline_soak::plot::{Line, Plot, draw};
 use serde_json::Value;
 
 use super::judge::{Outcome, Verdict};
@@ -17,10 +17,10 @@ use crate::record::{Account, Event, Record};
 const MORE_STYLE: &str = ".missing{display:inline-block;min-width:4.2rem;text-align:center;\
     border-radius:.3rem;padding:0 .5rem;color:#fff;font-size:.85em;background:#5b4b9a}\
     table{border-collapse:collapse}th{text-align:left;font-weight:600;font-size:.85em;color:#555}\
-    th,td{padding:.15rem .9rem .15rem 0;border-bottom:1px solid #eee;vertical-align:top}\
+    th,td{padding:.15rem .7rem .15rem 0;border-bottom:1px solid #eee;vertical-align:top}\
     .wide{overflow-x:auto}.faint{color:#666}.plots{margin:.4rem 0}pre{font-size:.85em}\
-    .better{color:#1a7f37}.worse{color:#b3261e}.little{color:#888}\
-    @media print{body{font-size:10px;max-width:none;margin:0}a{color:inherit}\
+    .number{white-space:nowrap}.plan{min-width:13rem}.wide{font-size:.92em}.better{color:#1a7f37}.worse{color:#b3261e}.little{color:#888}\
+    @media print{*{print-color-adjust:exact}body{font-size:10px;max-width:none;margin:0}a{color:inherit}\
     .plots svg{width:48%}tr{break-inside:avoid}}";
 
 /// The top of a page, up to its heading; `title` is escaped here.
@@ -68,12 +68,17 @@ fn about(page: &mut String, record: &Record) {
         format!("{} s", record.plan.duration_s),
         format!("Lensline {}", record.version),
     ];
-    parts.extend(
-        (record.began_unix_s > 0).then(|| format!("began at Unix time {}", record.began_unix_s)),
-    );
+    parts.extend(date(record.began_unix_s));
     parts.extend([record.plan.source.clone(), record.conditions.clone()]);
     parts.retain(|part| !part.is_empty());
     let _ = writeln!(page, "<p class=\"faint\">{}</p>", escape(&parts.join(" · ")));
+}
+
+/// A moment for a person; none of tier A, which has no date.
+fn date(unix_s: u64) -> Option<String> {
+    let seconds = i64::try_from(unix_s).ok().filter(|seconds| *seconds > 0)?;
+    let date = gst::glib::DateTime::from_unix_utc(seconds).ok()?;
+    Some(date.format("%F %T UTC").ok()?.into())
 }
 
 fn findings(page: &mut String, verdict: &Verdict) {
@@ -161,13 +166,15 @@ fn plots(page: &mut String, record: &Record, marks: &[Event]) {
     let seconds = record.rows.last().map_or(0.0, |row| row.at_s).max(record.plan.duration_s);
     let marks: Vec<f64> = marks.iter().map(|mark| mark.at_s).collect();
     for section in sections(record) {
-        let drawn: Vec<_> =
-            section.plots().filter_map(|plot| draw(&plot, seconds, &marks)).collect();
+        let draw = |(title, lines): (String, Vec<Line>)| {
+            draw(&Plot { title: &title, lines, from_zero: true }, seconds, &marks)
+        };
+        let drawn: Vec<_> = section.plots().filter_map(draw).collect();
         if !drawn.is_empty() {
-            let title = &section.title;
-            let _ = writeln!(page, "<h2>{title}</h2>\n<div class=\"plots\">");
-            page.push_str(&drawn.join("\n"));
-            page.push_str("\n</div>\n");
+            let _ = writeln!(page, "<h2>{}</h2>", section.title);
+            fold(page, section.folded, drawn.len(), |page| {
+                let _ = writeln!(page, "<div class=\"plots\">\n{}\n</div>", drawn.join("\n"));
+            });
         }
     }
 }
@@ -194,7 +201,7 @@ fn events(page: &mut String, title: &str, events: &[Event], folded_from: Option<
 /// What is long is folded away.
 fn fold(page: &mut String, long: bool, count: usize, write: impl FnOnce(&mut String)) {
     if long {
-        let _ = writeln!(page, "<details><summary>all {count}</summary>");
+        let _ = writeln!(page, "<details><summary>{count} to see</summary>");
     }
     write(page);
     if long {

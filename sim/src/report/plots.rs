@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lensline_clients::quantile;
-use lensline_soak::plot::{Line, Plot};
+use lensline_soak::plot::Line;
 
 use crate::record::{LinkRow, ROW_S, Record, Row, StreamerRow, ViewerRow};
 
@@ -13,18 +13,23 @@ const LINES_MAX: usize = 8;
 /// A title with its plots.
 pub struct Section {
     /// Above them.
-    pub title: String,
+    pub title: &'static str,
+    /// Whether it is folded away at first.
+    pub folded: bool,
     /// Each with its own title.
     pub plots: Vec<(String, Vec<Line>)>,
 }
 
 impl Section {
-    /// What `lensline_soak` draws.
-    pub fn plots(&self) -> impl Iterator<Item = Plot<'_>> {
-        self.plots.iter().map(|(title, lines)| Plot {
-            title,
-            lines: lines.clone(),
-            from_zero: true,
+    /// What `lensline_soak` draws, each with its title.
+    pub fn plots(&self) -> impl Iterator<Item = (String, Vec<Line>)> + '_ {
+        self.plots.iter().map(|(title, lines)| {
+            // A line alone has no name beside it.
+            let title = match lines.as_slice() {
+                [line] if !title.contains(&line.name) => format!("{title}: {}", line.name),
+                _ => title.clone(),
+            };
+            (title, lines.clone())
         })
     }
 }
@@ -51,7 +56,7 @@ fn viewers(record: &Record) -> Section {
         plot("packets that did not come, a second", &|row| Some(row.lost as f64 / ROW_S)),
         plot("damaged pictures, a second", &|row| Some(row.damaged as f64 / ROW_S)),
     ];
-    Section { title: "Viewers".into(), plots }
+    Section { title: "Viewers", folded: false, plots }
 }
 
 /// A line for each viewer while it was there; of many, the least, the median and the most.
@@ -61,13 +66,18 @@ fn crowd(record: &Record, of: &dyn Fn(&ViewerRow) -> Option<f64>) -> Vec<Line> {
         Some(mine) => of(mine),
         None => of(&ViewerRow::default()),
     };
-    if record.viewers.len() <= LINES_MAX {
+    let known = |name: &&String| {
+        let mut rows = record.rows.iter().filter_map(|row| row.viewers.get(*name));
+        rows.any(|mine| of(mine).is_some())
+    };
+    let names: Vec<&String> = record.viewers.keys().filter(known).collect();
+    if names.len() <= LINES_MAX {
         let line = |name: &String| {
             let rows = there(record, name);
             let points = rows.map(|row| (row.at_s, value(name, row).unwrap_or(f64::NAN)));
             Line { name: name.clone(), points: points.collect() }
         };
-        return record.viewers.keys().map(line).collect();
+        return names.into_iter().map(line).collect();
     }
     let of_all = |name: &str, q: f64| {
         let points = record.rows.iter().filter_map(|row| {
@@ -110,44 +120,55 @@ fn gaps(record: &Record) -> Vec<Line> {
         .collect()
 }
 
-fn links(record: &Record) -> Vec<Section> {
-    let names = record.rows.iter().flat_map(|row| row.links.keys());
-    let names: BTreeSet<&String> = names.collect();
-    let mut queues = Vec::new();
-    let mut plots = Vec::new();
-    for name in names {
-        let line = |title: &str, of: fn(&LinkRow) -> f64| {
-            of_rows(record, title, |row| row.links.get(name).map(of))
-        };
-        queues.push(line(name, |link| link.queue_ms));
-        let offered = line("offered", |link| link.offered_kbps);
-        let capacity = line("capacity", |link| link.capacity_kbps);
-        let mut title = format!("{name}: kbit/s");
-        let mut lines = vec![offered, line("delivered", |link| link.delivered_kbps)];
-        let (most, least) = (most(&lines[0]), least(&capacity));
-        // Of a link that is hardly used, what it could carry would be all that is seen.
-        match least > 0.0 && least <= 4.0 * most {
-            true => lines.push(capacity),
-            false if least > 0.0 => title = format!("{title} (it could carry {least:.0})"),
-            false => {}
-        }
-        plots.push((title, lines));
-        let lost = line("lost", |link| link.lost as f64 / ROW_S);
-        let dropped = line("dropped: queue full", |link| link.dropped as f64 / ROW_S);
-        plots.push((
-            format!("{name}: packets a second that did not get through"),
-            vec![lost, dropped],
-        ));
-    }
+/// The links towards the viewers, and folded away, towards the streamer.
+fn links(record: &Record) -> [Section; 2] {
+    let names: BTreeSet<&String> = record.rows.iter().flat_map(|row| row.links.keys()).collect();
+    let (up, down): (Vec<&String>, Vec<_>) =
+        names.into_iter().partition(|name| name.ends_with(" up"));
+    let mut down = directions(record, &down);
     let traffic: BTreeSet<&String> =
         record.rows.iter().flat_map(|row| row.traffic_kbps.keys()).collect();
     let traffic = traffic.into_iter().map(|name| {
         of_rows(record, name, |row| Some(row.traffic_kbps.get(name).copied().unwrap_or(0.0)))
     });
-    plots.push(("other traffic that arrived, kbit/s".into(), traffic.collect()));
-    queues.retain(|line| most(line) > 0.0);
-    plots.insert(0, ("queues, ms".into(), queues));
-    vec![Section { title: "Links".into(), plots }]
+    down.push(("other traffic that arrived, kbit/s".into(), traffic.collect()));
+    [
+        Section { title: "Links towards the viewers", folded: false, plots: down },
+        Section {
+            title: "Links towards the streamer",
+            folded: true,
+            plots: directions(record, &up),
+        },
+    ]
+}
+
+fn directions(record: &Record, names: &[&String]) -> Vec<(String, Vec<Line>)> {
+    let line = |name: &str, title: &str, of: fn(&LinkRow) -> f64| {
+        of_rows(record, title, |row| row.links.get(name).map(of))
+    };
+    let queues = names.iter().map(|name| line(name, name, |link| link.queue_ms));
+    let queues: Vec<Line> = queues.filter(|line| most(line) > 0.0).collect();
+    let mut plots = vec![("queues, ms".to_owned(), queues)];
+    for name in names {
+        let line = |title: &str, of| line(name, title, of);
+        let mut lines = vec![
+            line("offered", |link| link.offered_kbps),
+            line("delivered", |link| link.delivered_kbps),
+        ];
+        let capacity = line("capacity", |link| link.capacity_kbps);
+        let mut title = format!("{name}: kbit/s");
+        // Of a link that is hardly used, what it could carry would be all that is seen.
+        match least(&capacity) {
+            least if least <= 0.0 => {}
+            least if least <= 4.0 * most(&lines[0]) => lines.push(capacity),
+            least => title = format!("{title} (it could carry {least:.0})"),
+        }
+        plots.push((title, lines));
+        let lost = line("lost", |link| link.lost as f64 / ROW_S);
+        let dropped = line("queue full", |link| link.dropped as f64 / ROW_S);
+        plots.push((format!("{name}: packets lost or dropped, a second"), vec![lost, dropped]));
+    }
+    plots
 }
 
 fn most(line: &Line) -> f64 {
@@ -181,7 +202,7 @@ fn streamer(record: &Record) -> Section {
             ],
         ),
     ];
-    Section { title: "Streamer".into(), plots }
+    Section { title: "Streamer", folded: false, plots }
 }
 
 fn of_rows(record: &Record, name: &str, of: impl Fn(&Row) -> Option<f64>) -> Line {

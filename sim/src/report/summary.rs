@@ -144,7 +144,7 @@ fn page(summary: &Summary) -> String {
     for row in &summary.rows {
         let _ = write!(
             page,
-            "<tr><td>{}</td><td><a href=\"{}\">{}</a>{}</td><td>{:?}</td>",
+            "<tr><td>{}</td><td class=\"plan\"><a href=\"{}\">{}</a>{}</td><td>{:?}</td>",
             pill(row.outcome),
             escape(&row.report.to_string_lossy()),
             escape(&row.plan),

@@ -306,15 +306,15 @@ fn a_comparison_says_what_is_worse_better_new_and_gone() {
         "1 worse</span>",
         "<h2>Worse outcome</h2>",
         "falls<br><small class=\"faint\">what it says",
-        "200 ms → 800 ms<br><span class=\"worse\">+300 %",
+        "200 → 800 ms<br><span class=\"worse\">+300 %",
         "<h2>Better outcome</h2>",
-        "900 ms → 300 ms<br><span class=\"better\">-67 %",
+        "900 → 300 ms<br><span class=\"better\">-67 %",
         "<h2>New</h2>",
         "comes",
         "<h2>Gone</h2>",
         "goes",
         "<h2>The same outcome</h2>",
-        "300 ms → 310 ms<br><span class=\"little\">+3 %",
+        "300 → 310 ms<br><span class=\"little\">+3 %",
     ];
     let mut rest = page.as_str();
     for place in places {
