@@ -50,6 +50,8 @@ struct Seen {
     row: Totals,
     /// How long it has seen no picture.
     gap_ms: f64,
+    /// When it last said what it had seen.
+    looked_s: f64,
     /// Latencies since the last row.
     latencies_ms: Vec<f64>,
 }
@@ -216,7 +218,7 @@ impl Person {
             lost: look.lost,
             damaged: look.damaged,
         };
-        seen.gap_ms = look.gap_ms;
+        (seen.gap_ms, seen.looked_s) = (look.gap_ms, at_s);
         if look.frames > 0 {
             // A look comes up to 200 ms after the picture.
             self.account.first_frame_s.get_or_insert(at_s - look.gap_ms / 1e3);
@@ -236,6 +238,11 @@ impl Person {
             self.account.gaps.push((at_s, self.seen.gap_ms));
             self.seen.gap_ms = 0.0;
         }
+    }
+
+    /// Up to when its pictures were counted.
+    pub fn looked_s(&self) -> f64 {
+        self.seen.looked_s
     }
 
     /// What was seen since the last row.

@@ -421,11 +421,10 @@ impl<'a> Run<'a> {
         self.note("everybody has left");
         for (name, person) in &self.people {
             let mut account = person.account.clone();
-            let last_s = self.left_s(name).unwrap_or(end_s);
             if let Some(first_s) = account.first_frame_s {
-                let published =
-                    self.observer.published_by(last_s) - self.observer.published_by(first_s);
-                account.published = published.max(0.0).round() as u64;
+                let [first, last] =
+                    [first_s, person.looked_s()].map(|at_s| self.observer.published_by(at_s));
+                account.published = (last - first).max(0.0).round() as u64;
             }
             self.record.viewers.insert(name.clone(), account);
         }
@@ -439,12 +438,6 @@ impl<'a> Run<'a> {
         }
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         self.record.conditions = format!("{cores} cores, load average {}", load_average());
-    }
-
-    /// When a viewer was gone, by the plan.
-    fn left_s(&self, name: &str) -> Option<f64> {
-        let viewers = self.plan.viewer.iter();
-        viewers.filter(|viewer| viewer.each().any(|(one, _)| one == name)).find_map(|v| v.leave_s)
     }
 
     /// What the streamer holds once it holds no more than before, or does not get there.
