@@ -241,7 +241,6 @@ async fn traffic_arrives_and_a_constant_rate_is_one() {
         };
         let began = Instant::now();
         let kbps = sink.find(kind, enough).await as f64 * 8e-3 / began.elapsed().as_secs_f64();
-        println!("{kind}: {kbps:.0} kbit/s");
         assert!(kind != "udp-cbr" || (600.0..1_200.0).contains(&kbps), "{kbps} of 1000 kbit/s");
     }
 }

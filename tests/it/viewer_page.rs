@@ -62,7 +62,8 @@ fn assert_is_live(tally: &Tally) {
     assert_eq!(tally.disordered, 0, "frame numbers rise");
     // The compositor may leave out a frame that was received; many would be a fault of ours.
     assert!(tally.missed * 10 <= tally.frames, "{} of {}", tally.missed, tally.frames);
-    let implausible = tally.latency_ms().iter().filter(|ms| !(-2.0..=2_000.0).contains(*ms)).count();
+    let implausible =
+        tally.latency_ms().iter().filter(|ms| !(-2.0..=2_000.0).contains(*ms)).count();
     assert_eq!(implausible, 0, "{:?}", tally.latency_ms());
 }
 
