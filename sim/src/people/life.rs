@@ -21,7 +21,10 @@ where
     W: Future<Output = Result<(), String>> + Send + 'static,
 {
     match begin(work) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(told) => {
+            told.into_iter().for_each(|why| say(&Line::Ended { why }));
+            ExitCode::SUCCESS
+        }
         Err(why) => {
             say(&Line::Ended { why });
             ExitCode::FAILURE
@@ -29,19 +32,20 @@ where
     }
 }
 
-fn begin<W>(work: impl FnOnce(UnboundedReceiver<String>) -> W) -> Result<(), String>
+/// Gives who had it end before it was done.
+fn begin<W>(work: impl FnOnce(UnboundedReceiver<String>) -> W) -> Result<Option<String>, String>
 where
     W: Future<Output = Result<(), String>> + Send + 'static,
 {
     // For one who is stopped when the runner is killed, and could read no end of stdin.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
-    let (ends, mut ended) = mpsc::unbounded_channel();
+    let (ends, mut ended) = mpsc::unbounded_channel::<Result<String, String>>();
     let (commands, commanded) = mpsc::unbounded_channel();
     let panicked = ends.clone();
     // The clients are helpers of tests: they panic, some on tasks that nobody waits for.
     std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(io::stderr(), "{panic}");
-        let _ = panicked.send(panic.to_string());
+        let _ = panicked.send(Err(panic.to_string()));
     }));
     std::thread::spawn(move || listen(&commands, &ends));
     let threads = Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -51,24 +55,24 @@ where
         let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
         let mut work = tokio::spawn(work(commanded));
         let why = tokio::select! {
-            done = &mut work => return done.map_err(|error| error.to_string())?,
-            _ = told.recv() => "SIGTERM".to_owned(),
-            _ = interrupted.recv() => "SIGINT".to_owned(),
-            Some(why) = ended.recv() => why,
+            done = &mut work => return done.map_err(|error| error.to_string())?.map(|()| None),
+            _ = told.recv() => Ok("SIGTERM".to_owned()),
+            _ = interrupted.recv() => Ok("SIGINT".to_owned()),
+            Some(end) = ended.recv() => end,
         };
         work.abort();
         // What it started is ended by being dropped, which takes as long as it takes: not for ever.
         let _ = tokio::time::timeout(FAREWELL, work).await;
-        Err(why)
+        why.map(Some)
     });
     runtime.shutdown_background();
     lived
 }
 
-fn listen(commands: &UnboundedSender<String>, ends: &UnboundedSender<String>) {
+fn listen(commands: &UnboundedSender<String>, ends: &UnboundedSender<Result<String, String>>) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         // Who takes no commands has dropped the other end.
         let _ = commands.send(line.trim().to_owned());
     }
-    let _ = ends.send("stdin was closed".into());
+    let _ = ends.send(Ok("stdin was closed".into()));
 }

@@ -62,6 +62,8 @@ enum End {
     NotIn(String, Duration),
     /// It had pictures.
     Lost(String),
+    /// It was told to leave, and could not do so politely.
+    Gone(String),
 }
 
 /// Watches until it is told to leave; with `rejoin`, whatever happens.
@@ -85,7 +87,7 @@ pub(super) async fn run(args: Args, mut commands: UnboundedReceiver<String>) -> 
                 continue;
             }
             End::Lost(why) if args.rejoin => why,
-            End::NotIn(why, _) | End::Lost(why) => return Err(why),
+            End::NotIn(why, _) | End::Lost(why) | End::Gone(why) => return Err(why),
         };
         say(&Line::Rejoining { why });
         totals.begin_anew();
@@ -172,11 +174,8 @@ async fn told_to_leave(commands: &mut UnboundedReceiver<String>) {
 async fn leave(viewer: Viewer, faces: &Faces) -> End {
     match timeout(LEAVE_TIMEOUT, viewer.leave(faces)).await {
         Ok(Ok(())) => End::Left,
-        // It has gone all the same, and nobody was there to hear it.
-        Ok(Err(error)) => {
-            End::NotIn(format!("left, but not politely: {}", words(&error)), TRY_EVERY)
-        }
-        Err(_) => End::NotIn("left, but not politely: no answer".into(), TRY_EVERY),
+        Ok(Err(error)) => End::Gone(format!("left, but not politely: {}", words(&error))),
+        Err(_) => End::Gone("left, but not politely: no answer".into()),
     }
 }
 

@@ -108,6 +108,7 @@ impl Chromium {
     /// # Panics
     /// Where the browser refuses.
     pub async fn sleep(&self) {
+        self.seen(false).await;
         self.devtools("Page.setWebLifecycleState", json!({ "state": "frozen" })).await;
     }
 
@@ -117,7 +118,12 @@ impl Chromium {
     /// Where the browser refuses.
     pub async fn wake(&self) {
         self.devtools("Page.setWebLifecycleState", json!({ "state": "active" })).await;
-        self.devtools("Page.bringToFront", json!({})).await;
+        self.seen(true).await;
+    }
+
+    /// One that was frozen stays hidden without it: no window of a headless browser is in front.
+    async fn seen(&self, enabled: bool) {
+        self.devtools("Emulation.setFocusEmulationEnabled", json!({ "enabled": enabled })).await;
     }
 
     /// A picture of the page, as PNG.

@@ -193,8 +193,24 @@ impl Tally {
         }
     }
 
+    /// So many pictures came of which no more is known.
+    pub fn saw_pictures(&mut self, count: u64, now: Instant) {
+        if count > 0 {
+            self.frames += count;
+            self.was_there(now);
+        }
+    }
+
     fn arrived(&mut self, step: i64, now: Instant) {
         self.frames += 1;
+        self.was_there(now);
+        match u64::try_from(step) {
+            Ok(step) if step > 0 => self.missed += step - 1,
+            _ => self.disordered += 1,
+        }
+    }
+
+    fn was_there(&mut self, now: Instant) {
         self.first.get_or_insert(now);
         if let Some(last) = self.last.replace(now) {
             let gap = now.duration_since(last);
@@ -204,10 +220,6 @@ impl Tally {
             if gap > GAP_MIN {
                 self.gaps.push(Gap { ended: now, lasted: gap });
             }
-        }
-        match u64::try_from(step) {
-            Ok(step) if step > 0 => self.missed += step - 1,
-            _ => self.disordered += 1,
         }
     }
 }

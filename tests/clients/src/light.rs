@@ -298,7 +298,7 @@ fn refused(problem: &Value) -> JoinError {
     let status = problem["status"].as_u64().and_then(|status| status.try_into().ok());
     JoinError::Refused {
         status: status.unwrap_or_default(),
-        retry_after: None,
+        retry_after: problem["retry_after_s"].as_u64(),
         body: problem.to_string(),
     }
 }

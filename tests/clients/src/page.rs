@@ -85,7 +85,7 @@ impl PageViewer {
 
     fn note(&mut self, seen: &Value) {
         let samples = seen["samples"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (before, now) = (self.tally.frames, Instant::now());
+        let before = self.tally.frames;
         for sample in samples {
             let number = sample["frame"].as_u64().unwrap_or_default();
             let (captured, shown) = (&sample["unixMs"], &sample["presentedUnixMs"]);
@@ -104,10 +104,10 @@ impl PageViewer {
         }
         self.shown = shown;
         // What was decoded and never shown came all the same.
-        self.tally.frames = seen["frames"].as_u64().unwrap_or(0).max(before);
-        if self.tally.frames > before {
-            self.tally.first.get_or_insert(now);
-            self.tally.last.get_or_insert(now);
+        let decoded = seen["frames"].as_u64().unwrap_or(0);
+        match decoded.saturating_sub(before) {
+            more if samples.is_empty() => self.tally.saw_pictures(more, Instant::now()),
+            _ => self.tally.frames = decoded.max(before),
         }
         self.tally.bytes = seen["bytes"].as_u64().unwrap_or(self.tally.bytes);
         self.tally.packets_lost = seen["lost"].as_u64().unwrap_or(self.tally.packets_lost);
