@@ -17,3 +17,4 @@
 pub mod link;
 pub mod plan;
 pub mod record;
+pub mod tier_a;
