@@ -196,14 +196,10 @@ impl Camera {
             self.since_key = 1 % self.settings.keyframe_interval.max(1);
             self.force = false;
         }
-        if garbage {
-            // The tap asks for a key frame once it has lost its place.
-            if std::mem::take(&mut life.synced) {
-                self.pacing.request(stamp(now));
-            }
-            return Brought::Nothing;
-        }
-        if !key && !life.synced {
+        if garbage || !key && !life.synced {
+            // The tap has lost its place, and asks for a key frame with all that it throws away.
+            life.synced = false;
+            self.pacing.request(stamp(now));
             return Brought::Nothing;
         }
         life.synced = true;

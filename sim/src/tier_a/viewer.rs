@@ -46,6 +46,8 @@ pub struct Viewer {
     /// When the last packet came.
     pub last_packet: Duration,
     last_picture: Option<Duration>,
+    /// Whether a picture came in this join.
+    sees: bool,
     pub account: Account,
     pub row: ViewerRow,
     latencies: Vec<f64>,
@@ -70,6 +72,7 @@ impl Viewer {
             stream: tcp::Receiver::default(),
             last_packet: Duration::ZERO,
             last_picture: None,
+            sees: false,
             account: Account::default(),
             row: ViewerRow::default(),
             latencies: Vec::new(),
@@ -97,22 +100,22 @@ impl Viewer {
         self.datagrams = Receiver::default();
         self.stream = tcp::Receiver::default();
         self.lost_before = 0;
+        self.sees = false;
     }
 
     /// A frame was published; it counts for who sees pictures already.
     pub fn published(&mut self) {
-        let watches = self.phase == Phase::Watching && self.account.first_frame_s.is_some();
-        self.account.published += u64::from(watches);
+        self.account.published += u64::from(self.phase == Phase::Watching && self.sees);
     }
 
-    /// A picture is seen.
-    pub fn see(&mut self, now: Duration, media: &Media) {
+    /// A picture is seen, when `newest` is the newest of the streamer.
+    pub fn see(&mut self, now: Duration, media: &Media, newest: u64) {
         let latency_ms = now.saturating_sub(media.captured).as_secs_f64() * 1e3;
         let account = &mut self.account;
         account.frames += 1;
-        if account.first_frame_s.is_none() {
-            account.first_frame_s = Some(now.as_secs_f64());
-            account.published = 1;
+        account.first_frame_s.get_or_insert(now.as_secs_f64());
+        if !std::mem::replace(&mut self.sees, true) {
+            account.published += (newest + 1).saturating_sub(media.seq);
         }
         account.latencies.push((now.as_secs_f32(), latency_ms as f32));
         self.gap(now);

@@ -38,6 +38,7 @@ impl World<'_> {
             }
             Brought::Picture(picture) => self.publish(picture),
         }
+        self.pace();
     }
 
     fn publish(&mut self, picture: Picture) {
@@ -214,10 +215,12 @@ impl World<'_> {
 
     /// A packet of a viewer has come, from its address of that number.
     pub(super) fn serve(&mut self, who: Who, address: u32, body: Body) {
-        if !self.streamer.runs() {
+        let now = self.now;
+        // While the process stands still, its kernel goes on with TCP; datagrams are lost.
+        let by_kernel = matches!(body, Body::Ack(..)) && self.streamer.up;
+        if !self.streamer.runs() && !by_kernel {
             return;
         }
-        let now = self.now;
         if let Body::Join(step) = body {
             self.join(who, address, step);
             return;

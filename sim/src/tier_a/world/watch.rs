@@ -258,7 +258,7 @@ impl World<'_> {
     fn see(&mut self, viewer: usize, media: &Media) {
         let here = &mut self.viewers[viewer];
         let who = here.who(viewer);
-        here.see(self.now, media);
+        here.see(self.now, media, self.streamer.hub.published());
         self.log.note(self.now, format_args!("  sees {who:?} {}", media.seq));
         self.check.seen(who, media.seq, media.key);
     }
