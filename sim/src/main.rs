@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lensline_sim::carry_out::{self, carry_out};
+use lensline_sim::cli::{self, Failure};
 use lensline_sim::people::Person;
 use lensline_sim::report::{CompareArgs, SummaryArgs, cli_compare, cli_summary};
 
@@ -12,7 +12,9 @@ use lensline_sim::report::{CompareArgs, SummaryArgs, cli_compare, cli_summary};
 #[command(about = "A camera, a network and viewers that do not exist, and faults that do")]
 enum Command {
     /// Carry out plans, and write a report of each
-    Run(carry_out::Arguments),
+    Run(cli::run::Args),
+    /// Look for a seed that breaks something in virtual time
+    Search(cli::search::Args),
     /// All runs of a folder on one page: summary.html and summary.json
     Summary(SummaryArgs),
     /// Two versions side by side
@@ -22,18 +24,26 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let page = match Command::parse() {
-        Command::Run(arguments) => return carry_out(&arguments),
+    let code = match Command::parse() {
         Command::Person(person) => return person.live(),
-        Command::Summary(args) => cli_summary(&args),
-        Command::Compare(args) => cli_compare(&args),
+        Command::Run(args) => cli::run::run(&args),
+        Command::Search(args) => cli::search::search(&args, &mut std::io::stdout()).map(code),
+        Command::Summary(args) => cli_summary(&args).map_err(Failure::from).and_then(page),
+        Command::Compare(args) => cli_compare(&args).map_err(Failure::from).and_then(page),
     };
-    let said = match &page {
-        Ok(page) => writeln!(std::io::stdout().lock(), "{}", page.display()),
-        Err(error) => writeln!(std::io::stderr().lock(), "sim: {error}"),
-    };
-    match (page, said) {
-        (Ok(_), Ok(())) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    code.unwrap_or_else(|failure| {
+        // Where not even this can be written, the code says it.
+        let _ = writeln!(std::io::stderr(), "sim: {failure}");
+        ExitCode::from(2)
+    })
+}
+
+/// 0 where all is well, 1 where something was broken; 2 is for what could not be found out.
+fn code(holds: bool) -> ExitCode {
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn page(path: std::path::PathBuf) -> Result<ExitCode, Failure> {
+    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    Ok(ExitCode::SUCCESS)
 }

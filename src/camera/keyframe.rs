@@ -23,7 +23,7 @@ const TRIES_MAX: u32 = 3;
 
 /// When to force a key frame. Sans-IO: the time is an argument.
 #[derive(Debug, Default)]
-struct Pacing {
+pub struct Pacing {
     forced: Option<Timestamp>,
     pending: Option<Pending>,
 }
@@ -35,15 +35,20 @@ struct Pending {
     tries: u32,
 }
 
+/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
+    /// Nothing, until somebody asks.
     Idle,
+    /// Ask the encoder for a key frame, now.
     Force,
+    /// Come back then.
     WaitUntil(Timestamp),
 }
 
 impl Pacing {
-    fn request(&mut self, now: Timestamp) {
+    /// Somebody asks for a key frame.
+    pub fn request(&mut self, now: Timestamp) {
         // Who asks while one is under way is served by it; who asks after too many tries starts
         // them anew.
         if self.pending.is_none_or(|pending| pending.tries >= TRIES_MAX) {
@@ -52,11 +57,12 @@ impl Pacing {
     }
 
     /// A key frame was published at `at`: it serves who asked before.
-    fn key_published(&mut self, at: Timestamp) {
+    pub fn key_published(&mut self, at: Timestamp) {
         self.pending = self.pending.filter(|pending| pending.since > at);
     }
 
-    fn step(&mut self, now: Timestamp) -> Step {
+    /// What is to be done now.
+    pub fn step(&mut self, now: Timestamp) -> Step {
         let Some(pending) = &mut self.pending else { return Step::Idle };
         if pending.tries >= TRIES_MAX {
             return Step::Idle;

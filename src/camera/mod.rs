@@ -14,7 +14,7 @@
 //!   while sessions stay up.
 
 mod encoder;
-mod keyframe;
+pub mod keyframe;
 mod libcamera;
 mod lost;
 mod pipeline;
@@ -29,9 +29,9 @@ mod supervisor;
 mod tap;
 #[cfg(test)]
 mod tests;
-mod timeline;
+pub mod timeline;
 mod v4l2;
-mod watchdog;
+pub mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 use slot::Slot;
 use source::Source;
+pub use supervisor::Backoff;
 use supervisor::Supervisor;
 use tap::Tap;
 
@@ -143,7 +144,7 @@ fn renditions(config: &config::Camera) -> impl Iterator<Item = (&str, u32, u32)>
 }
 
 /// The limits of a rendition's ring: a seat for every session there may be, and a second of lag.
-fn ring(limits: &config::Limits, framerate: u32) -> distributor::Limits {
+pub fn ring(limits: &config::Limits, framerate: u32) -> distributor::Limits {
     let sessions = limits.webrtc_sessions_max.saturating_add(limits.rtsp_sessions_max);
     distributor::Limits {
         ring_frames: RING_FRAMES,

@@ -65,18 +65,21 @@ struct Opening {
     events: mpsc::Receiver<Lost>,
 }
 
-/// How long to wait before the next attempt.
+/// How long to wait before the next attempt to open a camera that was lost. Sans-IO.
 #[derive(Debug)]
-struct Backoff {
+pub struct Backoff {
     next: Duration,
 }
 
 impl Backoff {
-    const fn new() -> Self {
+    /// Of a camera that was not lost yet.
+    #[expect(clippy::new_without_default, reason = "const, and there is one way to begin")]
+    pub const fn new() -> Self {
         Self { next: BACKOFF_MIN }
     }
 
-    fn after_running_for(&mut self, ran: Duration) -> Duration {
+    /// The wait after a life of the camera that took so long.
+    pub fn after_running_for(&mut self, ran: Duration) -> Duration {
         if ran >= TRUSTED_AFTER {
             self.next = BACKOFF_MIN;
         }

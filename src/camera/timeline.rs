@@ -15,13 +15,13 @@ const STEP_MIN: Duration = Duration::from_nanos(11_112);
 /// A claim is kept where it is from the last second and not from the future; else the time of
 /// arrival stands in for it. So a camera whose stamps jump delivers a stream that does not.
 #[derive(Debug, Default)]
-pub(super) struct Timeline {
+pub struct Timeline {
     last: Option<Timestamp>,
 }
 
 impl Timeline {
     /// The stamp for the picture that arrives `now` and claims to be from `claimed`.
-    pub(super) fn place(&mut self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    pub fn place(&mut self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
         let believed = claimed.filter(|&claimed| claimed <= now && now.since(claimed) <= AGE_MAX);
         let wanted = believed.unwrap_or(now);
         let placed = match self.last {

@@ -11,16 +11,16 @@ use crate::clock::Timestamp;
 
 /// When something last happened; may be marked from any thread.
 #[derive(Debug, Default)]
-pub(super) struct Mark(AtomicU64);
+pub struct Mark(AtomicU64);
 
 impl Mark {
     /// Notes that it happened now.
-    pub(super) fn set(&self, now: Timestamp) {
+    pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// When it last happened.
-    pub(super) fn get(&self) -> Option<Timestamp> {
+    pub fn get(&self) -> Option<Timestamp> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             nanoseconds => Some(Timestamp::from_nanos(nanoseconds)),
@@ -30,7 +30,7 @@ impl Mark {
 
 /// The marks of one running camera.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub struct Marks {
     /// A picture came from the source.
     pub arrived: Mark,
     /// For each rendition.
@@ -39,7 +39,7 @@ pub(super) struct Marks {
 
 /// The marks of one rendition.
 #[derive(Debug, Default)]
-pub(super) struct RenditionMarks {
+pub struct RenditionMarks {
     /// Something came from the encoder.
     pub encoded: Mark,
     /// An access unit that can be decoded was published.
@@ -48,7 +48,7 @@ pub(super) struct RenditionMarks {
 
 /// What has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stall {
+pub enum Stall {
     /// No picture comes from the source.
     Arrival(Duration),
     /// Pictures come, but nothing from the encoder of this rendition.
@@ -59,7 +59,7 @@ pub(super) enum Stall {
 
 /// The patience with one running camera.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Watchdog {
+pub struct Watchdog {
     started: Timestamp,
     timeout: Duration,
     start_timeout: Duration,
@@ -67,13 +67,13 @@ pub(super) struct Watchdog {
 
 impl Marks {
     /// Marks of a camera of which nothing was seen.
-    pub(super) fn new(renditions: usize) -> Self {
+    pub fn new(renditions: usize) -> Self {
         let renditions = (0..renditions).map(|_| RenditionMarks::default()).collect();
         Self { arrived: Mark::default(), renditions }
     }
 
     /// Whether every rendition has published.
-    pub(super) fn all_published(&self) -> bool {
+    pub fn all_published(&self) -> bool {
         self.renditions.iter().all(|marks| marks.published.get().is_some())
     }
 }
@@ -81,16 +81,12 @@ impl Marks {
 impl Watchdog {
     /// For a camera started at `started`: what has run may be silent for `timeout`, what has not
     /// yet for `start_timeout`.
-    pub(super) const fn new(
-        started: Timestamp,
-        timeout: Duration,
-        start_timeout: Duration,
-    ) -> Self {
+    pub const fn new(started: Timestamp, timeout: Duration, start_timeout: Duration) -> Self {
         Self { started, timeout, start_timeout }
     }
 
     /// What has stopped by `now`; the first cause where one follows from another.
-    pub(super) fn verdict(&self, marks: &Marks, now: Timestamp) -> Option<Stall> {
+    pub fn verdict(&self, marks: &Marks, now: Timestamp) -> Option<Stall> {
         if let Some(silent) = self.overdue(marks.arrived.get(), now) {
             return Some(Stall::Arrival(silent));
         }

@@ -22,7 +22,7 @@ use crate::guard::Probe;
 use crate::metrics::Metrics;
 
 /// Frames that may wait in an appsrc: one being taken, one next, one in reserve.
-const WAITING_FRAMES_MAX: u64 = 3;
+pub const WAITING_FRAMES_MAX: u64 = 3;
 
 /// The appsrc's own bounds, never reached while the feed keeps to [`WAITING_FRAMES_MAX`]. One IDR
 /// of 1080p may be several hundred kilobytes; appsrc's default of 200 kB would not hold it.

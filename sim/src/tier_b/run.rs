@@ -37,6 +37,9 @@ const REST: Duration = Duration::from_millis(1500);
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// A viewer that sees nothing for so long joins again.
+const LOST_AFTER_S: &str = "4";
+
 const STREAMER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 /// Where the first of the others is; those behind a translation are seen at 10.10 instead of 10.9.
@@ -506,6 +509,8 @@ fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
         "--framerate",
         &framerate,
         "--rejoin",
+        "--lost-after-s",
+        LOST_AFTER_S,
         "--wait",
     ];
     words.map(String::from).to_vec()

@@ -35,14 +35,14 @@ const REFUSALS_MAX: usize = 64;
 
 /// What the kernel may hold of a viewer's stream: about a second of 2.5 Mbit/s. Without a bound it
 /// grows to megabytes of old pictures. The kernel counts twice what is asked for.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
+pub const SEND_BUFFER_BYTES: usize = 256 << 10;
 
 /// What of that may not even be on its way yet. A socket with more is full, the pipeline waits, and
 /// what the viewer does not take stays in the ring, where the feed skips over it.
-const UNSENT_BYTES_MAX: u32 = 64 << 10;
+pub const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// A peer that acknowledges nothing for this long is gone.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
 /// Bound on the time from the word to stop until every connection is gone.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);

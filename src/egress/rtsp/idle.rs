@@ -5,26 +5,26 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 /// A connection that has never asked for anything is closed after this.
-pub(super) const NEVER_ASKED_MAX: Duration = Duration::from_secs(10);
+pub const NEVER_ASKED_MAX: Duration = Duration::from_secs(10);
 
 /// A connection that does not play and has asked for nothing for this long is closed. The same
 /// as the timeout of a session, so that a paused viewer is kept by the same keep-alives.
-pub(super) const SILENT_MAX: Duration = Duration::from_secs(super::SESSION_TIMEOUT_SECONDS as u64);
+pub const SILENT_MAX: Duration = Duration::from_secs(super::SESSION_TIMEOUT_SECONDS as u64);
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Activity {
+pub struct Activity {
     /// When it was opened.
-    pub(super) opened: Timestamp,
+    pub opened: Timestamp,
     /// When it last asked for something, if ever.
-    pub(super) asked: Option<Timestamp>,
+    pub asked: Option<Timestamp>,
     /// Whether pictures go to it. Then the media's own timeouts hold.
-    pub(super) playing: bool,
+    pub playing: bool,
 }
 
 impl Activity {
     /// Whether the connection is to be closed.
-    pub(super) fn is_idle(self, now: Timestamp) -> bool {
+    pub fn is_idle(self, now: Timestamp) -> bool {
         match self.asked {
             _ if self.playing => false,
             None => now.since(self.opened) > NEVER_ASKED_MAX,

@@ -25,7 +25,7 @@ use crate::frame::Frame;
 use crate::guard::{Probe, Signal, Stack};
 
 /// A viewer that takes nothing for this long is in arrears and is closed.
-const STALL_TIMEOUT: Duration = Duration::from_secs(2);
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bound on the time from PLAY to the first picture: longer than the GOP of a camera that cannot be
 /// asked for key frames, shorter than the patience of clients. gst-rtsp-server itself waits 20 s.

@@ -46,14 +46,16 @@ mod client;
 mod connection;
 mod door;
 mod factory;
-mod idle;
+pub mod idle;
 mod media;
 mod refusal;
 mod sdp;
 mod server;
 
+pub use door::{SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX, UNSENT_BYTES_MAX};
+pub use media::STALL_TIMEOUT;
 pub use server::RtspServer;
 
 /// A session that nobody keeps alive ends after this: a UDP viewer that has gone without a word.
 /// Viewers are told, and keep alive at half of it.
-const SESSION_TIMEOUT_SECONDS: u32 = 30;
+pub const SESSION_TIMEOUT_SECONDS: u32 = 30;

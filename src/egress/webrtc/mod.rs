@@ -2,11 +2,12 @@
 //!
 //! [`WebrtcServer`] is what the HTTP side uses. An [`offer`] is read and matched here, an
 //! [`engine`] takes it (str0m, or webrtcbin where the configuration needs it), the [`answer`] is
-//! written here, and a `session` task keeps watch until the viewer leaves, vanishes, or is asked to
-//! go.
+//! written here, and a `session` task keeps watch, by the decisions of [`course`], until the viewer
+//! leaves, vanishes, or is asked to go.
 
 pub mod answer;
 pub mod candidate;
+pub mod course;
 pub mod engine;
 pub mod liveness;
 pub mod offer;
@@ -37,6 +38,7 @@ use crate::guard::{Cleanup, Teardowns};
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 use candidate::{Candidate, Unusable};
+use course::Heard;
 use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
 use offer::{Offer, OfferError};
 use str0m::Str0m;
@@ -188,14 +190,14 @@ impl WebrtcServer {
         }
         let registration = self.registry.register(Transport::Webrtc, rendition, address);
         let session = Arc::clone(registration.session());
-        let heard = Arc::new(session::Heard::default());
+        let heard = Arc::new(Heard::default());
         let (sender, mut events) = mpsc::channel(EVENTS_MAX);
         let opening = Opening {
             offer: offer.clone(),
             addresses,
             name: session.id.to_string(),
             events: sender,
-            listener: heard.listener(&session),
+            listener: session::listener(&heard, &session),
         };
         // Runs where the caller gives up while the answer is being written.
         let abandoned = Cleanup::new({

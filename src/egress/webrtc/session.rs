@@ -3,16 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::candidate::Candidate;
+use super::course::{self, Course, Heard, LOOK_EVERY, Step};
 use super::engine::{Engine, Event, Listener, Settings};
-use super::liveness::{Connection, Gone, Liveness};
 use super::offer::CANDIDATES_MAX;
-use super::rtcp;
 use crate::admission::Permit;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
@@ -21,55 +18,14 @@ use crate::egress::session::{End, Registration, Session};
 use crate::guard::Cleanup;
 use crate::shutdown::Stopping;
 
-/// How often a viewer's liveness is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// Key frames that one viewer asks for are passed on at most this often; a flood costs the others
-/// nothing.
-const KEY_FRAME_EVERY: Duration = Duration::from_millis(500);
-
-/// What the viewer's reports leave behind; written on the engine's threads.
-#[derive(Debug, Default)]
-pub struct Heard {
-    /// Nanoseconds of the one clock; 0 where nothing was heard yet.
-    at: AtomicU64,
-    /// The same of the last key frame passed on.
-    key_frame: AtomicU64,
-    bye: std::sync::atomic::AtomicBool,
-}
-
-impl Heard {
-    fn at(&self) -> Option<Timestamp> {
-        let nanoseconds = self.at.load(Ordering::Relaxed);
-        (nanoseconds > 0).then(|| Timestamp::from_nanos(nanoseconds))
-    }
-
-    /// What an engine calls with every report.
-    pub fn listener(self: &Arc<Self>, session: &Arc<Session>) -> Listener {
-        let (heard, session) = (Arc::clone(self), Arc::clone(session));
-        Box::new(move |report| heard.hear(&session, report, Timestamp::now()))
-    }
-
-    fn hear(&self, session: &Session, report: rtcp::Report, now: Timestamp) {
-        self.at.store(now.as_nanos(), Ordering::Relaxed);
-        if let Some(lost) = report.packets_lost {
-            session.stats.packets_lost.set(lost.into());
+/// What an engine calls with every report.
+pub fn listener(heard: &Arc<Heard>, session: &Arc<Session>) -> Listener {
+    let (heard, session) = (Arc::clone(heard), Arc::clone(session));
+    Box::new(move |report| {
+        if heard.hear(&session.stats, report, Timestamp::now()) {
+            session.rendition.hub.request_key_frame(Cause::Viewer);
         }
-        if let Some(round_trip) = report.round_trip {
-            session.stats.rtt_us.set(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
-        }
-        if report.bye {
-            self.bye.store(true, Ordering::Relaxed);
-        }
-        if report.key_frame_requests > 0 {
-            session.stats.keyframe_requests.add(report.key_frame_requests.into());
-            let last = Timestamp::from_nanos(self.key_frame.load(Ordering::Relaxed));
-            if last.as_nanos() == 0 || now.since(last) >= KEY_FRAME_EVERY {
-                self.key_frame.store(now.as_nanos(), Ordering::Relaxed);
-                session.rendition.hub.request_key_frame(Cause::Viewer);
-            }
-        }
-    }
+    })
 }
 
 /// Everything that belongs to one viewer; dropping it gives all of it back.
@@ -124,18 +80,14 @@ impl<E: Engine> Running<E> {
     }
 
     async fn until_end(&mut self, session: &Arc<Session>) -> End {
-        let config = &self.settings.config;
-        let mut liveness = Liveness::new(
-            session.started,
-            Duration::from_millis(config.negotiation_timeout_ms),
-            Duration::from_millis(config.silence_timeout_ms),
-        );
+        let heard = Arc::clone(&self.heard);
+        let mut course = Course::new(session.started, &self.settings.config, heard);
         let mut feed: Option<Feed> = None;
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut candidates_left = CANDIDATES_MAX;
         for event in std::mem::take(&mut self.early) {
-            if let Some(end) = self.event(Some(event), session, &mut liveness, &mut feed) {
+            if let Some(end) = self.event(Some(event), session, &mut course, &mut feed) {
                 return end;
             }
         }
@@ -154,7 +106,7 @@ impl<E: Engine> Running<E> {
             let end = match news {
                 News::Asked => Some(session.end_reason().unwrap_or(End::Failed)),
                 News::Stopping => Some(End::Shutdown),
-                News::Event(event) => self.event(event, session, &mut liveness, &mut feed),
+                News::Event(event) => self.event(event, session, &mut course, &mut feed),
                 News::Fed(end) => Some(feed_end(session, end)),
                 News::Remote(candidate) => {
                     candidates_left = candidate.map_or(0, |candidate| {
@@ -163,7 +115,7 @@ impl<E: Engine> Running<E> {
                     });
                     None
                 }
-                News::Tick => self.look(&liveness),
+                News::Tick => self.obey(course.look(Timestamp::now()), session, &mut feed),
             };
             if let Some(end) = end {
                 return end;
@@ -175,7 +127,7 @@ impl<E: Engine> Running<E> {
         &mut self,
         event: Option<Event>,
         session: &Arc<Session>,
-        liveness: &mut Liveness,
+        course: &mut Course,
         feed: &mut Option<Feed>,
     ) -> Option<End> {
         match event {
@@ -193,12 +145,8 @@ impl<E: Engine> Running<E> {
                 None
             }
             Some(Event::Connection(connection)) => {
-                liveness.connection(connection, Timestamp::now());
                 tracing::debug!(session = %session.id, ?connection, "connection");
-                if connection == Connection::Connected && feed.is_none() {
-                    return self.start(session, feed);
-                }
-                self.look(liveness)
+                self.obey(course.connection(connection, Timestamp::now()), session, feed)
             }
             Some(Event::Failed(error)) => {
                 tracing::error!(session = %session.id, error, "the WebRTC engine failed");
@@ -208,7 +156,15 @@ impl<E: Engine> Running<E> {
         }
     }
 
-    /// Frames are asked for only now, so that the first is an IDR that gets through.
+    /// Does what the course says; the session's end where that is it.
+    fn obey(&mut self, step: Step, session: &Arc<Session>, feed: &mut Option<Feed>) -> Option<End> {
+        match step {
+            Step::Wait => None,
+            Step::Feed => self.start(session, feed),
+            Step::End(end) => Some(end),
+        }
+    }
+
     fn start(&mut self, session: &Arc<Session>, feed: &mut Option<Feed>) -> Option<End> {
         match session.rendition.hub.subscribe() {
             Ok(subscriber) => {
@@ -222,17 +178,6 @@ impl<E: Engine> Running<E> {
             }
         }
     }
-
-    fn look(&self, liveness: &Liveness) -> Option<End> {
-        if self.heard.bye.load(Ordering::Relaxed) {
-            return Some(End::Left);
-        }
-        liveness.check(Timestamp::now(), self.heard.at()).map(|gone| match gone {
-            Gone::NotConnected => End::NegotiationTimeout,
-            Gone::Vanished => End::Vanished,
-            Gone::Left => End::Left,
-        })
-    }
 }
 
 async fn fed(feed: &mut Option<Feed>) -> FeedEnd {
@@ -243,13 +188,8 @@ async fn fed(feed: &mut Option<Feed>) -> FeedEnd {
 }
 
 fn feed_end(session: &Session, end: FeedEnd) -> End {
-    match end {
-        FeedEnd::Asked => session.end_reason().unwrap_or(End::Failed),
-        FeedEnd::Finished => End::Shutdown,
-        FeedEnd::Stalled => End::Backlog,
-        FeedEnd::Refused(error) => {
-            tracing::error!(session = %session.id, %error, "the pipeline takes no more frames");
-            End::Failed
-        }
+    if let FeedEnd::Refused(error) = end {
+        tracing::error!(session = %session.id, %error, "the pipeline takes no more frames");
     }
+    course::feed_end(session.end_reason(), end)
 }

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::plan::{Plan, PlanError, Tier};
+use super::Failure;
+use crate::chaos;
+use crate::plan::{Plan, Tier};
 use crate::record::Record;
-use crate::report::{self, Outcome, ReportError};
-use crate::tier_b;
+use crate::report::{self, Outcome};
+use crate::search::{Cut, Keep};
+use crate::{tier_a, tier_b};
 
 /// Carries out plans, and writes a report of each.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Arguments {
+pub struct Args {
     /// The plans' files; a file that ends in .list names one plan beside it a line.
     #[arg(required = true)]
     plans: Vec<PathBuf>,
@@ -35,6 +38,16 @@ pub struct Arguments {
     /// Only cases whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Keeps only these entries of the plan, as `sim search` prints them: v0,f1,c2,t3; v0:2 for
+    /// two of that viewer; none for none.
+    #[arg(long)]
+    keep: Option<Keep>,
+    /// Ends after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    until: Option<f64>,
+    /// Writes every step to this file; of one case, in tier A.
+    #[arg(long)]
+    trace: Option<PathBuf>,
 }
 
 fn tier(text: &str) -> Result<Tier, String> {
@@ -45,23 +58,6 @@ fn tier(text: &str) -> Result<Tier, String> {
     }
 }
 
-/// Why plans could not be carried out.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}")]
-    Plan(#[from] PlanError),
-    #[error("{0}: {1}")]
-    File(PathBuf, io::Error),
-    #[error("{0}")]
-    Cell(#[from] tier_b::CellError),
-    #[error("{0}")]
-    Report(#[from] ReportError),
-    #[error("there is no {0}: build it (cargo build --release), or say where it is by --lensline")]
-    NoLensline(PathBuf),
-    #[error("{0}: nothing of it runs in the tier asked for, or is called as asked for")]
-    Nothing(String),
-}
-
 /// What came of all of it.
 #[derive(Default)]
 struct Tally {
@@ -70,23 +66,19 @@ struct Tally {
     undone: usize,
 }
 
-/// Carries out plans. 0 where all holds, 1 where something is broken, 2 where a plan is wrong.
-pub fn carry_out(arguments: &Arguments) -> ExitCode {
-    match all(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            say(&error.to_string());
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn all(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let cases = cases(arguments)?;
+/// Does it. 0 where nothing is broken, else 1.
+///
+/// # Errors
+/// Where a plan is wrong, or there can be no tier B.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let cases = cases(args)?;
     let real = cases.iter().any(|(_, tier)| *tier == Tier::B);
+    if args.trace.is_some() && (real || cases.len() > 1) {
+        return Err(Failure::Usage("--trace is for one case in tier A: see --tier, --only".into()));
+    }
     let cell = tier_b::inside();
     if real && cell.is_none() {
-        lensline(arguments)?;
+        lensline(args)?;
         return Ok(tier_b::outside(
             std::env::args_os().skip(1).collect::<Vec<OsString>>().into_iter(),
         )?);
@@ -105,42 +97,45 @@ fn all(arguments: &Arguments) -> Result<ExitCode, Error> {
             if *tier == Tier::A { "A" } else { "B" },
             plan.duration_s
         ));
-        one(arguments, plan, *tier, cell.as_deref().unwrap_or_default(), &stop, &mut tally)?;
+        one(args, plan, *tier, cell.as_deref().unwrap_or_default(), &stop, &mut tally)?;
     }
-    finish(arguments, &tally)
+    finish(args, &tally)
 }
 
 /// What is to be carried out, with its tier.
-fn cases(arguments: &Arguments) -> Result<Vec<(Plan, Tier)>, Error> {
+fn cases(args: &Args) -> Result<Vec<(Plan, Tier)>, Failure> {
     let mut cases = Vec::new();
-    for file in files(&arguments.plans)? {
+    for file in files(&args.plans)? {
         let folder = file.parent().unwrap_or(Path::new("."));
         let tiers = |plan: &Plan| -> Vec<Tier> {
-            let wanted = |tier: &Tier| arguments.tier.is_none_or(|only| only == *tier);
+            let wanted = |tier: &Tier| args.tier.is_none_or(|only| only == *tier);
             plan.tiers.iter().copied().filter(wanted).collect()
         };
         for plan in Plan::read(&file)?.cases(folder)? {
-            if plan.name.contains(&arguments.only) {
+            if plan.name.contains(&args.only) {
                 cases.extend(tiers(&plan).into_iter().map(|tier| (plan.clone(), tier)));
             }
         }
     }
     if cases.is_empty() {
-        let names: Vec<_> = arguments.plans.iter().map(|file| file.display().to_string()).collect();
-        return Err(Error::Nothing(names.join(", ")));
+        let names: Vec<_> = args.plans.iter().map(|file| file.display().to_string()).collect();
+        return Err(Failure::Usage(format!(
+            "{}: nothing of it runs in the tier asked for, or is called as asked for",
+            names.join(", ")
+        )));
     }
     Ok(cases)
 }
 
 /// The plans' files; those in lists in their place.
-fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for file in named {
         if file.extension().is_none_or(|extension| extension != "list") {
             files.push(file.clone());
             continue;
         }
-        let text = fs::read_to_string(file).map_err(|error| Error::File(file.clone(), error))?;
+        let text = fs::read_to_string(file).map_err(|error| Failure::File(file.clone(), error))?;
         let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
         files.extend(names.map(|name| file.with_file_name(format!("{name}.toml"))));
     }
@@ -148,42 +143,49 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The streamer's binary.
-fn lensline(arguments: &Arguments) -> Result<PathBuf, Error> {
+fn lensline(args: &Args) -> Result<PathBuf, Failure> {
     let beside = || std::env::current_exe().map(|own| own.with_file_name("lensline"));
-    let binary = match &arguments.lensline {
+    let binary = match &args.lensline {
         Some(binary) => binary.clone(),
-        None => beside().map_err(|error| Error::File("lensline".into(), error))?,
+        None => beside().map_err(|error| Failure::File("lensline".into(), error))?,
     };
     // Hosts and processes have other working directories.
-    binary.canonicalize().map_err(|_| Error::NoLensline(binary))
+    binary.canonicalize().map_err(|_| {
+        Failure::Usage(format!(
+            "there is no {}: build it (cargo build --bin lensline, with --release where sim is), or \
+             say where it is by --lensline",
+            binary.display()
+        ))
+    })
 }
 
 /// One case in one tier.
 fn one(
-    arguments: &Arguments,
+    args: &Args,
     plan: &Plan,
     tier: Tier,
     cell: &str,
     stop: &Arc<AtomicBool>,
     tally: &mut Tally,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let letter = if tier == Tier::A { "a" } else { "b" };
-    let folder = arguments.out.join(format!("{}-{letter}", plan.name));
-    let file = |error| Error::File(folder.clone(), error);
+    let folder = args.out.join(format!("{}-{letter}", plan.name));
+    let file = |error| Failure::File(folder.clone(), error);
     fs::create_dir_all(&folder).map_err(file)?;
     let folder = folder.canonicalize().map_err(file)?;
-    let drawn = plan;
+    let cut = Cut { keep: args.keep.clone(), until_s: args.until };
+    let drawn = cut.apply(&chaos::draw(plan, args.seed));
     let record = match tier {
-        Tier::A => return Ok(()),
+        Tier::A => virtually(args, &drawn),
         Tier::B => {
             let options = tier_b::Options {
-                lensline: lensline(arguments)?,
+                lensline: lensline(args)?,
                 folder: folder.clone(),
                 cell: cell.to_owned(),
                 version: version(),
                 stop: Arc::clone(stop),
             };
-            tier_b::run(drawn, arguments.seed, &options)
+            tier_b::run(&drawn, args.seed, &options).map_err(Failure::from)
         }
     };
     match record {
@@ -196,9 +198,25 @@ fn one(
     }
 }
 
-fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> Result<(), Error> {
+/// In tier A.
+fn virtually(args: &Args, plan: &Plan) -> Result<Record, Failure> {
+    let keep = if args.trace.is_some() { tier_a::Keep::All } else { tier_a::Keep::Nothing };
+    let run = tier_a::run(plan, args.seed, tier_a::Options { keep, stop_at_violation: false })?;
+    if let Some(path) = &args.trace {
+        let file = |error| Failure::File(path.clone(), error);
+        let mut trace = BufWriter::new(fs::File::create(path).map_err(file)?);
+        run.trace.iter().try_for_each(|line| writeln!(trace, "{line}")).map_err(file)?;
+        trace.flush().map_err(file)?;
+    }
+    Ok(run.record)
+}
+
+fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> Result<(), Failure> {
     let verdict = report::judge(record);
     report::write(record, &verdict, folder)?;
+    for undone in &record.undone {
+        say(&format!("    not done: {undone}"));
+    }
     for group in report::Group::all(&verdict) {
         if group.outcome() != Outcome::Holds {
             say(&format!("    {}", group.line()));
@@ -208,15 +226,15 @@ fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> Result<(), Error>
     Ok(())
 }
 
-fn finish(arguments: &Arguments, tally: &Tally) -> Result<ExitCode, Error> {
-    report::summary(&arguments.out)?;
+fn finish(args: &Args, tally: &Tally) -> Result<ExitCode, Failure> {
+    report::summary(&args.out)?;
     let count = |outcome| tally.outcomes.get(&outcome).copied().unwrap_or(0);
     let counts = Outcome::ALL.map(|outcome| format!("{} {}", count(outcome), outcome.as_str()));
     say(&format!(
         "{}, {} not carried out; {}",
         counts.join(", "),
         tally.undone,
-        arguments.out.join("summary.html").display()
+        args.out.join("summary.html").display()
     ));
     let broken = count(Outcome::Broken) + tally.undone;
     Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
