@@ -219,7 +219,7 @@ fn judge(record: &Record, folder: &Path, tally: &mut Tally) -> Result<(), Failur
     }
     for group in report::Group::all(&verdict) {
         if group.outcome() != Outcome::Holds {
-            say(&format!("    {}", group.line()));
+            say(&format!("    {}: {}", group.outcome().as_str(), group.line()));
         }
     }
     *tally.outcomes.entry(verdict.outcome).or_default() += 1;

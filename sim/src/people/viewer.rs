@@ -45,7 +45,7 @@ pub struct Args {
     /// How long the first picture may take.
     #[arg(long, default_value_t = 15.0)]
     join_timeout_s: f64,
-    /// How long it may see nothing before it joins again.
+    /// How long it may see nothing, after its first picture, before it joins again.
     #[arg(long, default_value_t = 15.0)]
     lost_after_s: f64,
 }
@@ -141,7 +141,7 @@ async fn stay(
             return not_in(JoinError::Failed(format!("no picture within {bound:?}")));
         }
         let lost_after = Duration::from_secs_f64(args.lost_after_s);
-        if args.rejoin && waits > lost_after && !asleep {
+        if args.rejoin && seen && waits > lost_after && !asleep {
             return End::Lost(format!("saw nothing for {lost_after:?}"));
         }
     }

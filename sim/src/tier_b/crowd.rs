@@ -50,8 +50,9 @@ struct Seen {
     row: Totals,
     /// How long it has seen no picture.
     gap_ms: f64,
-    /// When it last said what it had seen.
-    looked_s: f64,
+    /// When it first and last said that it had seen pictures, and how many.
+    first_look: Option<(f64, u64)>,
+    last_look: Option<(f64, u64)>,
     /// Latencies since the last row.
     latencies_ms: Vec<f64>,
 }
@@ -218,7 +219,7 @@ impl Person {
             lost: look.lost,
             damaged: look.damaged,
         };
-        (seen.gap_ms, seen.looked_s) = (look.gap_ms, at_s);
+        seen.gap_ms = look.gap_ms;
         if look.frames > 0 {
             // A look comes up to 200 ms after the picture.
             self.account.first_frame_s.get_or_insert(at_s - look.gap_ms / 1e3);
@@ -229,6 +230,10 @@ impl Person {
             seen.latencies_ms.push(latency_ms);
         }
         self.account.frames = seen.before.plus(seen.now).frames;
+        if self.account.frames > 0 {
+            seen.last_look = Some((at_s, self.account.frames));
+            seen.first_look = seen.first_look.or(seen.last_look);
+        }
     }
 
     /// The gap that lasts still belongs to the account.
@@ -240,9 +245,17 @@ impl Person {
         }
     }
 
-    /// Up to when its pictures were counted.
-    pub fn looked_s(&self) -> f64 {
-        self.seen.looked_s
+    /// Its account, with what was published up to a moment at hand.
+    pub fn account(&self, published_by: impl Fn(f64) -> f64) -> Account {
+        let mut account = self.account.clone();
+        if let (Some((from_s, frames)), Some((to_s, _))) =
+            (self.seen.first_look, self.seen.last_look)
+        {
+            // It began on a key frame that lay ready, with frames from before it came.
+            let since = (published_by(to_s) - published_by(from_s)).max(0.0).round() as u64;
+            account.published = frames + since;
+        }
+        account
     }
 
     /// What was seen since the last row.

@@ -423,12 +423,7 @@ impl<'a> Run<'a> {
         self.record.after = rested;
         self.note("everybody has left");
         for (name, person) in &self.people {
-            let mut account = person.account.clone();
-            if let Some(first_s) = account.first_frame_s {
-                let [first, last] =
-                    [first_s, person.looked_s()].map(|at_s| self.observer.published_by(at_s));
-                account.published = (last - first).max(0.0).round() as u64;
-            }
+            let account = person.account(|at_s| self.observer.published_by(at_s));
             self.record.viewers.insert(name.clone(), account);
         }
         if let Some(how) = self.streamer.stop(STOP_TIMEOUT) {
