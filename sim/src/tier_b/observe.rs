@@ -70,6 +70,7 @@ impl Observer {
         self.catch_up();
         self.began = began;
         self.published.clear();
+        self.row_began = self.newest.clone();
     }
 
     /// Takes in what was seen since the last call.
