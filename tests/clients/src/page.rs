@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chromium::Chromium;
 use crate::frames::{Latency, Tally};
+use crate::whep::JoinError;
 
 /// Keeps the page's connections, which the page keeps to itself, for their statistics.
 const KEEP_CONNECTIONS: &str = "{
@@ -54,9 +55,12 @@ impl PageViewer {
     /// Opens `page`, an address with a query. Closely, every picture's stamp is read, and the
     /// connections' statistics are.
     ///
+    /// # Errors
+    /// Where it cannot be opened.
+    ///
     /// # Panics
-    /// Where Chromium does not start or open it.
-    pub async fn open(page: &str, closely: bool) -> Self {
+    /// Where Chromium does not start.
+    pub async fn open(page: &str, closely: bool) -> Result<Self, JoinError> {
         let browser = Chromium::start(false).await;
         let measure = if closely {
             let script = json!({ "source": KEEP_CONNECTIONS });
@@ -65,8 +69,8 @@ impl PageViewer {
         } else {
             ""
         };
-        browser.open(&format!("{page}{measure}")).await;
-        Self { browser, closely, asleep: false, tally: Tally::default(), shown: 0 }
+        browser.try_open(&format!("{page}{measure}")).await.map_err(JoinError::Failed)?;
+        Ok(Self { browser, closely, asleep: false, tally: Tally::default(), shown: 0 })
     }
 
     /// What came so far, as [`Tally::take`] gives it. Latency is from capture until the picture is

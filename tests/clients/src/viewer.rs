@@ -92,23 +92,23 @@ impl Viewer {
         let (client, whep) = (&faces.client, faces.whep_url());
         let look = if closely { Look::Stamps } else { Look::Packets { framerate } };
         let light = async || match closely {
-            true => LightOffer::timed(faces.own_address()).await,
-            false => LightOffer::new(faces.own_address()).await,
+            true => LightOffer::timed(faces.own_address()).await.map_err(failed),
+            false => Ok(LightOffer::new(faces.own_address()).await),
         };
         let rtsp = |protocols| Seat::Rtsp(RtspReceiver::start(&faces.rtsp, protocols, look));
         let ffmpeg = |transport| {
             let started = Ffmpeg::start(&faces.rtsp, transport);
-            started.map(Seat::Ffmpeg).map_err(|error| JoinError::Failed(error.to_string()))
+            started.map(Seat::Ffmpeg).map_err(failed)
         };
         Ok(Self(match player {
-            Player::Light => Seat::Light(light().await.whep(client, &whep, framerate).await?),
+            Player::Light => Seat::Light(light().await?.whep(client, &whep, framerate).await?),
             Player::Websocket => {
-                Seat::Light(light().await.websocket(&faces.socket(), framerate).await?)
+                Seat::Light(light().await?.websocket(&faces.socket(), framerate).await?)
             }
             Player::Webrtcbin => Seat::Webrtcbin(WhepReceiver::join(client, &whep, look).await?),
             Player::Chromium => {
                 let page = format!("{}?camera={}", faces.http, faces.camera());
-                Seat::Page(Box::new(PageViewer::open(&page, closely).await))
+                Seat::Page(Box::new(PageViewer::open(&page, closely).await?))
             }
             Player::Aiortc => {
                 let options = ["--seconds", AIORTC_SECONDS, "--stats-every", "0.2"];
@@ -210,7 +210,7 @@ impl Viewer {
             Seat::Rtsp(viewer) => {
                 // To stop blocks until the server has answered.
                 let left = tokio::task::spawn_blocking(move || drop(viewer)).await;
-                left.map_err(|error| JoinError::Failed(error.to_string()))
+                left.map_err(failed)
             }
             Seat::Ffmpeg(viewer) => viewer.leave().await,
             Seat::Recorder(viewer) => viewer.leave().await,
@@ -227,6 +227,10 @@ impl Viewer {
             }
         }
     }
+}
+
+fn failed(error: impl ToString) -> JoinError {
+    JoinError::Failed(error.to_string())
 }
 
 /// What a line of aiortc says of the pictures.
