@@ -52,25 +52,27 @@ pub struct PageViewer {
 }
 
 impl PageViewer {
-    /// Opens `page`, an address with a query. Closely, every picture's stamp is read, and the
-    /// connections' statistics are.
-    ///
-    /// # Errors
-    /// Where it cannot be opened.
+    /// Starts the browser. Closely, every picture's stamp is read, and the connections' statistics
+    /// are.
     ///
     /// # Panics
     /// Where Chromium does not start.
-    pub async fn open(page: &str, closely: bool) -> Result<Self, JoinError> {
+    pub async fn start(closely: bool) -> Self {
         let browser = Chromium::start(false).await;
-        let measure = if closely {
+        if closely {
             let script = json!({ "source": KEEP_CONNECTIONS });
             browser.devtools("Page.addScriptToEvaluateOnNewDocument", script).await;
-            "&measure=1"
-        } else {
-            ""
-        };
-        browser.try_open(&format!("{page}{measure}")).await.map_err(JoinError::Failed)?;
-        Ok(Self { browser, closely, asleep: false, tally: Tally::default(), shown: 0 })
+        }
+        Self { browser, closely, asleep: false, tally: Tally::default(), shown: 0 }
+    }
+
+    /// Opens `page`, an address with a query.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn open(&self, page: &str) -> Result<(), JoinError> {
+        let measure = if self.closely { "&measure=1" } else { "" };
+        self.browser.try_open(&format!("{page}{measure}")).await.map_err(JoinError::Failed)
     }
 
     /// What came so far, as [`Tally::take`] gives it. Latency is from capture until the picture is
