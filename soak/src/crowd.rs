@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lensline_clients::{Attention, Faces, JoinError, Player, Viewer};
+use lensline_clients::{Attention, Faces, JoinError, Newcomer, Player, Viewer};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -139,7 +139,7 @@ async fn watch(player: Player, faces: Faces, seen: Arc<Seen>, events: UnboundedS
         let there = faces.clone();
         // A client that panics is a viewer that did not get in.
         let joined =
-            tokio::spawn(async move { Viewer::join(player, &there, attention).await }).await;
+            tokio::spawn(async move { Newcomer::new(player, attention).join(&there).await }).await;
         let words = |error: JoinError| format!("{error:?}");
         match joined.map_err(|panic| panic.to_string()).and_then(|joined| joined.map_err(words)) {
             Ok(mut viewer) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Line {
-    /// A viewer asks to come in.
+    /// A viewer asks to come in; its browser, if it has one, has started.
     Joining,
     /// A viewer has its first picture.
     Joined {

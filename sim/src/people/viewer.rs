@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use lensline_clients::{Attention, Faces, GAP_MIN, Gap, JoinError, Player, Tally, Viewer};
+use lensline_clients::{
+    Attention, Faces, GAP_MIN, Gap, JoinError, Newcomer, Player, Tally, Viewer,
+};
 use serde::de::value::{Error as NoKind, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -100,11 +102,13 @@ async fn stay(
     commands: &mut UnboundedReceiver<String>,
     totals: &mut Totals,
 ) -> End {
+    let attention = Attention { framerate: args.framerate, closely: true };
+    let mut newcomer = Newcomer::new(player(args.kind), attention);
+    newcomer.prepare().await;
     say(&Line::Joining);
     let asked = Instant::now();
     let bound = Duration::from_secs_f64(args.join_timeout_s);
-    let attention = Attention { framerate: args.framerate, closely: true };
-    let coming = timeout(bound, Viewer::join(player(args.kind), faces, attention));
+    let coming = timeout(bound, newcomer.join(faces));
     let mut viewer = tokio::select! {
         joined = coming => match joined {
             Ok(Ok(viewer)) => viewer,

@@ -67,8 +67,18 @@ impl Chromium {
     /// # Panics
     /// Where it cannot be opened.
     pub async fn open(&self, url: &str) {
+        self.try_open(url).await.expect("the page opens");
+    }
+
+    /// The same for a page that may be out of reach.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, in the browser's words.
+    pub async fn try_open(&self, url: &str) -> Result<(), String> {
         let opened = timeout(TIMEOUT, self.client.goto(url)).await;
-        opened.expect("the page opens in time").expect("the page opens");
+        let opened = opened.map_err(|_| format!("the page does not open within {TIMEOUT:?}"))?;
+        // After the first line comes where in the browser it was.
+        opened.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 
     /// Loads the page anew.
@@ -177,6 +187,8 @@ fn arguments(profile: &TempDir, mdns: bool) -> Vec<String> {
         --autoplay-policy=no-user-gesture-required";
     let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
     arguments.push(format!("--user-data-dir={}", profile.path().display()));
+    // It asks for its maker's at its start, and waits for the answer for 13 s where a network has none.
+    arguments.push("--host-resolver-rules=MAP *.com ~NOTFOUND".into());
     if !mdns {
         arguments.push("--disable-features=WebRtcHideLocalIpsWithMdns".into());
     }

@@ -35,6 +35,6 @@ pub use recorder::{Recorder, RecorderTransport};
 pub use rtsp::RtspReceiver;
 pub use server::{Launch, Lensline, Stopped, free_port, until};
 pub use stats::quantile;
-pub use viewer::{Attention, Player, Viewer};
+pub use viewer::{Attention, Newcomer, Player, Viewer};
 pub use visits::{Faces, Stage};
 pub use whep::{JoinError, WhepOffer, WhepReceiver};

@@ -87,21 +87,21 @@ impl LightOffer {
     /// # Panics
     /// Where this machine has no socket for it.
     pub async fn new(from: IpAddr) -> Self {
-        Self::with(from, &[]).await
+        Self::with(from, &[]).await.expect("a UDP port")
     }
 
     /// The same, and asks to be told when each picture was captured (abs-capture-time), from which
     /// the tally has latencies: until the last packet of a picture is here.
     ///
-    /// # Panics
-    /// Where this machine has no socket for it.
-    pub async fn timed(from: IpAddr) -> Self {
+    /// # Errors
+    /// Where this machine has no such address, or no socket for it.
+    pub async fn timed(from: IpAddr) -> io::Result<Self> {
         Self::with(from, &[(CAPTURE_TIME_ID, Extension::AbsoluteCaptureTime)]).await
     }
 
-    async fn with(from: IpAddr, extensions: &[(u8, Extension)]) -> Self {
-        let socket = UdpSocket::bind((from, 0)).await.expect("a UDP port");
-        let local = socket.local_addr().expect("it is bound");
+    async fn with(from: IpAddr, extensions: &[(u8, Extension)]) -> io::Result<Self> {
+        let socket = UdpSocket::bind((from, 0)).await?;
+        let local = socket.local_addr()?;
         let crypto = CryptoProvider {
             dtls_provider: str0m_openssl::default_provider().dtls_provider,
             ..str0m_aws_lc_rs::default_provider()
@@ -117,7 +117,7 @@ impl LightOffer {
         change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = change.apply().expect("there is something to offer");
         let (rtc, sdp) = (Box::new(rtc), offer.to_sdp_string());
-        Self { rtc, pending, socket, local, observer: None, sdp }
+        Ok(Self { rtc, pending, socket, local, observer: None, sdp })
     }
 
     /// Has `observer` see every packet of the video, in the order in which they come.

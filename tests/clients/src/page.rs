@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chromium::Chromium;
 use crate::frames::{Latency, Tally};
+use crate::whep::JoinError;
 
 /// Keeps the page's connections, which the page keeps to itself, for their statistics.
 const KEEP_CONNECTIONS: &str = "{
@@ -51,22 +52,27 @@ pub struct PageViewer {
 }
 
 impl PageViewer {
-    /// Opens `page`, an address with a query. Closely, every picture's stamp is read, and the
-    /// connections' statistics are.
+    /// Starts the browser. Closely, every picture's stamp is read, and the connections' statistics
+    /// are.
     ///
     /// # Panics
-    /// Where Chromium does not start or open it.
-    pub async fn open(page: &str, closely: bool) -> Self {
+    /// Where Chromium does not start.
+    pub async fn start(closely: bool) -> Self {
         let browser = Chromium::start(false).await;
-        let measure = if closely {
+        if closely {
             let script = json!({ "source": KEEP_CONNECTIONS });
             browser.devtools("Page.addScriptToEvaluateOnNewDocument", script).await;
-            "&measure=1"
-        } else {
-            ""
-        };
-        browser.open(&format!("{page}{measure}")).await;
+        }
         Self { browser, closely, asleep: false, tally: Tally::default(), shown: 0 }
+    }
+
+    /// Opens `page`, an address with a query.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn open(&self, page: &str) -> Result<(), JoinError> {
+        let measure = if self.closely { "&measure=1" } else { "" };
+        self.browser.try_open(&format!("{page}{measure}")).await.map_err(JoinError::Failed)
     }
 
     /// What came so far, as [`Tally::take`] gives it. Latency is from capture until the picture is

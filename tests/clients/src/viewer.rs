@@ -75,7 +75,29 @@ enum Seat {
     Aiortc(Lines, Box<Tally>),
 }
 
-impl Viewer {
+/// One who has not come in yet.
+pub struct Newcomer {
+    player: Player,
+    attention: Attention,
+    browser: Option<Box<PageViewer>>,
+}
+
+impl Newcomer {
+    /// Who will watch with `player`.
+    pub fn new(player: Player, attention: Attention) -> Self {
+        Self { player, attention, browser: None }
+    }
+
+    /// Starts what takes its time, a browser, so that it is no part of coming in.
+    ///
+    /// # Panics
+    /// Where Chromium does not start.
+    pub async fn prepare(&mut self) {
+        if self.player == Player::Chromium {
+            self.browser = Some(Box::new(PageViewer::start(self.attention.closely).await));
+        }
+    }
+
     /// Comes in.
     ///
     /// # Errors
@@ -83,32 +105,32 @@ impl Viewer {
     ///
     /// # Panics
     /// Where what it watches with is not installed.
-    pub async fn join(
-        player: Player,
-        faces: &Faces,
-        attention: Attention,
-    ) -> Result<Self, JoinError> {
-        let Attention { framerate, closely } = attention;
+    pub async fn join(self, faces: &Faces) -> Result<Viewer, JoinError> {
+        let Attention { framerate, closely } = self.attention;
         let (client, whep) = (&faces.client, faces.whep_url());
         let look = if closely { Look::Stamps } else { Look::Packets { framerate } };
         let light = async || match closely {
-            true => LightOffer::timed(faces.own_address()).await,
-            false => LightOffer::new(faces.own_address()).await,
+            true => LightOffer::timed(faces.own_address()).await.map_err(failed),
+            false => Ok(LightOffer::new(faces.own_address()).await),
         };
         let rtsp = |protocols| Seat::Rtsp(RtspReceiver::start(&faces.rtsp, protocols, look));
         let ffmpeg = |transport| {
             let started = Ffmpeg::start(&faces.rtsp, transport);
-            started.map(Seat::Ffmpeg).map_err(|error| JoinError::Failed(error.to_string()))
+            started.map(Seat::Ffmpeg).map_err(failed)
         };
-        Ok(Self(match player {
-            Player::Light => Seat::Light(light().await.whep(client, &whep, framerate).await?),
+        Ok(Viewer(match self.player {
+            Player::Light => Seat::Light(light().await?.whep(client, &whep, framerate).await?),
             Player::Websocket => {
-                Seat::Light(light().await.websocket(&faces.socket(), framerate).await?)
+                Seat::Light(light().await?.websocket(&faces.socket(), framerate).await?)
             }
             Player::Webrtcbin => Seat::Webrtcbin(WhepReceiver::join(client, &whep, look).await?),
             Player::Chromium => {
-                let page = format!("{}?camera={}", faces.http, faces.camera());
-                Seat::Page(Box::new(PageViewer::open(&page, closely).await))
+                let browser = match self.browser {
+                    Some(browser) => browser,
+                    None => Box::new(PageViewer::start(closely).await),
+                };
+                browser.open(&format!("{}?camera={}", faces.http, faces.camera())).await?;
+                Seat::Page(browser)
             }
             Player::Aiortc => {
                 let options = ["--seconds", AIORTC_SECONDS, "--stats-every", "0.2"];
@@ -124,7 +146,9 @@ impl Viewer {
             }
         }))
     }
+}
 
+impl Viewer {
     /// What came so far, as [`Tally::take`] gives it, after about `wait`.
     ///
     /// # Errors
@@ -210,7 +234,7 @@ impl Viewer {
             Seat::Rtsp(viewer) => {
                 // To stop blocks until the server has answered.
                 let left = tokio::task::spawn_blocking(move || drop(viewer)).await;
-                left.map_err(|error| JoinError::Failed(error.to_string()))
+                left.map_err(failed)
             }
             Seat::Ffmpeg(viewer) => viewer.leave().await,
             Seat::Recorder(viewer) => viewer.leave().await,
@@ -227,6 +251,10 @@ impl Viewer {
             }
         }
     }
+}
+
+fn failed(error: impl ToString) -> JoinError {
+    JoinError::Failed(error.to_string())
 }
 
 /// What a line of aiortc says of the pictures.
