@@ -5,6 +5,7 @@ mod door;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lensline::distributor::{Counts, Limits};
@@ -86,8 +87,21 @@ struct Sub {
     hungry: Option<Duration>,
 }
 
+/// A session for a person.
+struct Name {
+    viewer: Arc<str>,
+    attempt: u32,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (join {})", self.viewer, self.attempt)
+    }
+}
+
 /// The books.
 pub struct Checker {
+    names: Vec<Arc<str>>,
     now: Duration,
     limits: Limits,
     interval: Duration,
@@ -108,8 +122,15 @@ pub struct Checker {
 }
 
 impl Checker {
-    pub fn new(limits: Limits, interval: Duration, door: lensline::admission::Limits) -> Self {
+    /// Books of these viewers, for a camera with a picture every `interval`.
+    pub fn new<'a>(
+        names: impl Iterator<Item = &'a str>,
+        limits: Limits,
+        interval: Duration,
+        door: lensline::admission::Limits,
+    ) -> Self {
         Self {
+            names: names.map(Arc::from).collect(),
             now: Duration::ZERO,
             limits,
             interval,
@@ -124,6 +145,12 @@ impl Checker {
             door: Door::new(door),
             violations: Vec::new(),
         }
+    }
+
+    /// A session for a person.
+    fn name(&self, who: Who) -> Name {
+        let viewer = self.names.get(who.viewer).cloned();
+        Name { viewer: viewer.unwrap_or_default(), attempt: who.attempt }
     }
 
     /// What was broken so far.
@@ -188,10 +215,11 @@ impl Checker {
         let sleeper =
             self.subs.iter().find(|(_, sub)| sub.asleep.is_some_and(|newest| newest < published));
         if let Some((who, newest)) = sleeper.map(|(who, sub)| (*who, sub.asleep.unwrap_or(0))) {
+            let name = self.name(who);
             self.hold(false, Rule::LostWakeUp, || {
                 format!(
                     "{} sleeps since frame {newest}; {published} is there, and nobody woke it",
-                    name(who)
+                    name
                 )
             });
         }
@@ -204,8 +232,9 @@ impl Checker {
         let overdue = |since: Duration| now.saturating_sub(since.max(steady)) > bound;
         let starved = self.subs.iter().find(|(_, sub)| sub.hungry.is_some_and(overdue));
         if let Some((who, since)) = starved.map(|(who, sub)| (*who, sub.hungry)) {
+            let name = self.name(who);
             self.hold(false, Rule::Starved, || {
-                format!("{} waits for a frame since {since:?}, and frames are there", name(who))
+                format!("{} waits for a frame since {since:?}, and frames are there", name)
             });
         }
         if let Some(owed) = self.owed.filter(|owed| overdue(*owed)) {
@@ -227,6 +256,7 @@ impl Checker {
 
     /// A subscriber was given a frame.
     pub fn delivered(&mut self, who: Who, seq: u64, key: bool, skipped: u64) {
+        let name = self.name(who);
         let published = self.frames.len() as u64;
         let known = seq.checked_sub(1).and_then(|index| self.frames.get(index as usize)).copied();
         let Some(sub) = self.subs.get_mut(&who) else { return };
@@ -235,22 +265,23 @@ impl Checker {
         sub.delivered += 1;
         (sub.asleep, sub.hungry) = (None, None);
         self.hold(known == Some(key), Rule::Account, || {
-            format!("{} was given frame {seq} as key={key}; published was {known:?}", name(who))
+            format!("{} was given frame {seq} as key={key}; published was {known:?}", name)
         });
         self.hold(seq == expected + skipped, Rule::Account, || {
-            format!("{} was given frame {seq}, {skipped} skipped; {expected} was next", name(who))
+            format!("{} was given frame {seq}, {skipped} skipped; {expected} was next", name)
         });
         self.hold(!gap || known == Some(true), Rule::KeyFirst, || {
-            format!("{} was given frame {seq} after a gap, and it is no key frame", name(who))
+            format!("{} was given frame {seq} after a gap, and it is no key frame", name)
         });
         let (age, most) = (published.saturating_sub(seq), self.limits.lag_frames_max);
         self.hold(age <= most, Rule::Lag, || {
-            format!("{} was given frame {seq}, which is {age} frames old; {most} may be", name(who))
+            format!("{} was given frame {seq}, which is {age} frames old; {most} may be", name)
         });
     }
 
     /// A subscriber found nothing more, and sleeps; its account.
     pub fn rested(&mut self, who: Who, counts: Counts) {
+        let name = self.name(who);
         let (published, now) = (self.frames.len() as u64, self.now);
         let Some(sub) = self.subs.get_mut(&who) else { return };
         sub.asleep = Some(published);
@@ -258,7 +289,7 @@ impl Checker {
         let all = (published + 1).saturating_sub(sub.first);
         let own = Counts { published: all, delivered: sub.delivered, skipped: all - sub.delivered };
         self.hold(counts == own && counts.pending() == 0, Rule::Account, || {
-            format!("{} has {counts:?}; it should be {own:?}", name(who))
+            format!("{} has {counts:?}; it should be {own:?}", name)
         });
     }
 
@@ -287,12 +318,13 @@ impl Checker {
 
     /// A viewer saw a picture.
     pub fn seen(&mut self, who: Who, seq: u64, key: bool) {
+        let name = self.name(who);
         let last = self.seen.insert(who, seq);
         self.hold(last.is_none_or(|last| seq > last), Rule::Time, || {
-            format!("{} saw picture {seq} after {last:?}", name(who))
+            format!("{} saw picture {seq} after {last:?}", name)
         });
         self.hold(key || last == Some(seq.wrapping_sub(1)), Rule::KeyFirst, || {
-            format!("{} saw picture {seq} after {last:?}, and it is no key frame", name(who))
+            format!("{} saw picture {seq} after {last:?}, and it is no key frame", name)
         });
     }
 
@@ -300,11 +332,6 @@ impl Checker {
     pub fn subscribers(&self) -> usize {
         self.subs.len()
     }
-}
-
-/// A session for a person.
-pub fn name(who: Who) -> String {
-    format!("viewer {} (join {})", who.viewer, who.attempt)
 }
 
 #[cfg(test)]

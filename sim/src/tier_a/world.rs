@@ -76,7 +76,8 @@ impl<'a> World<'a> {
         let (interval, limits, woken) = (camera.interval(), door(&config), Woken::default());
         let streamer = Streamer::new(config, camera, plan.camera.framerate, &woken)
             .map_err(|error| wrong(format!("streamer.config: {error}")))?;
-        let check = Checker::new(streamer.ring, interval, limits);
+        let names = viewers.iter().map(|viewer| viewer.name.as_str());
+        let check = Checker::new(names, streamer.ring, interval, limits);
         let mut world = Self {
             plan,
             seed: run_seed,

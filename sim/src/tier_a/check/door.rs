@@ -7,7 +7,7 @@ use std::time::Duration;
 use lensline::admission::{Kind, Limits, Refusal};
 use lensline::egress::session::End;
 
-use super::{Checker, Rule, name};
+use super::{Checker, Rule};
 use crate::tier_a::agenda::Who;
 
 /// Who is looked at every so often is noticed so much later at most.
@@ -70,6 +70,7 @@ impl Door {
 impl Checker {
     /// Somebody was let in.
     pub fn admitted(&mut self, who: Who, kind: Kind, address: IpAddr, patience: Patience) {
+        let name = self.name(who);
         let now = self.now;
         let inside = Inside { kind, address, patience, opened: now, fed: false, heard: now };
         self.door.inside.insert(who, inside);
@@ -79,11 +80,11 @@ impl Checker {
         }
         let (count, max) = (self.door.of_kind(kind), self.door.max(kind));
         self.hold(count <= max, Rule::Admission, || {
-            format!("{} is let in: {count} {} sessions, {max} may be", name(who), kind.as_str())
+            format!("{} is let in: {count} {} sessions, {max} may be", name, kind.as_str())
         });
         let (count, max) = (self.door.at(address), self.door.limits.sessions_per_address_max);
         self.hold(count <= max, Rule::Admission, || {
-            format!("{} is let in: {count} sessions from {address}, {max} may be", name(who))
+            format!("{} is let in: {count} sessions from {address}, {max} may be", name)
         });
         // A second's joins after a quiet one, and those of the second itself.
         let (count, max) = (self.door.joins.len(), self.door.limits.joins_per_second_max as usize);
@@ -94,6 +95,7 @@ impl Checker {
 
     /// Somebody was refused.
     pub fn refused(&mut self, who: Who, refusal: Refusal, address: IpAddr) {
+        let name = self.name(who);
         let just = match refusal {
             Refusal::Sessions { kind, max } => self.door.of_kind(kind) >= max,
             Refusal::Address { max } => self.door.at(address) >= max,
@@ -103,7 +105,7 @@ impl Checker {
                 self.door.joins.iter().filter(recent).count() >= max as usize
             }
         };
-        self.hold(just, Rule::Admission, || format!("{} is refused: {refusal}", name(who)));
+        self.hold(just, Rule::Admission, || format!("{} is refused: {refusal}", name));
     }
 
     /// A session's frames begin.
@@ -134,10 +136,11 @@ impl Checker {
 
     /// A session is over, and what it held is given back.
     pub fn ended(&mut self, who: Who, end: End) {
+        let name = self.name(who);
         self.subs.remove(&who);
         self.passed_on.remove(&who);
         let Some(inside) = self.door.inside.remove(&who) else {
-            self.hold(false, Rule::Left, || format!("{} ends, and was not inside", name(who)));
+            self.hold(false, Rule::Left, || format!("{} ends, and was not inside", name));
             return;
         };
         let early = match end {
@@ -146,7 +149,7 @@ impl Checker {
             _ => false,
         };
         self.hold(!early, Rule::EndedEarly, || {
-            format!("{} ends as {}, before its time", name(who), end.as_str())
+            format!("{} ends as {}, before its time", name, end.as_str())
         });
     }
 
@@ -159,7 +162,8 @@ impl Checker {
         });
         if let Some((who, fed)) = late.map(|(who, inside)| (*who, inside.fed)) {
             let what = if fed { "fell silent long ago" } else { "never got connected" };
-            self.hold(false, Rule::Overdue, || format!("{} {what}, and is still here", name(who)));
+            let name = self.name(who);
+            self.hold(false, Rule::Overdue, || format!("{} {what}, and is still here", name));
         }
     }
 

@@ -23,7 +23,7 @@ fn checker() -> Checker {
         sessions_per_address_max: 2,
         joins_per_second_max: 5,
     };
-    Checker::new(limits, Duration::from_millis(33), door)
+    Checker::new(["anna"; 20].into_iter(), limits, Duration::from_millis(33), door)
 }
 
 /// A checker that has seen a second of frames, the first and the last of them key frames, and a
