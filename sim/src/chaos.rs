@@ -115,6 +115,7 @@ impl Dice {
             via: self.link().into_iter().collect(),
             nat: self.chance(0.3),
             turn_only: false,
+            lost_after_s: 15.0,
         }
     }
 

@@ -213,6 +213,13 @@ pub struct Viewer {
     /// They reach the streamer only through the TURN server.
     #[serde(default)]
     pub turn_only: bool,
+    /// How long they see nothing until they join again. Tier B.
+    #[serde(default = "fifteen")]
+    pub lost_after_s: f64,
+}
+
+fn fifteen() -> f64 {
+    15.0
 }
 
 fn one() -> u32 {

@@ -29,12 +29,12 @@ pub struct Host {
 impl Host {
     /// A host at `address`; everything that is not itself it reaches by its device.
     pub fn new(address: Ipv4Addr) -> io::Result<Self> {
-        let (jobs, todo) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::channel::<Job>();
         let (made, making) = mpsc::channel();
         // Namespaces belong to threads: what this thread starts is in it.
         let thread = std::thread::Builder::new().name("host".into()).spawn(move || {
             let _ = made.send(network(address));
-            for job in todo {
+            for job in queue {
                 job();
             }
         })?;

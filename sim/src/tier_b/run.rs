@@ -37,9 +37,6 @@ const REST: Duration = Duration::from_millis(1500);
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A viewer that sees nothing for so long joins again.
-const LOST_AFTER_S: &str = "4";
-
 const STREAMER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 /// Where the first of the others is; those behind a translation are seen at 10.10 instead of 10.9.
@@ -187,7 +184,7 @@ impl<'a> Run<'a> {
     }
 
     fn carry_out(&mut self) {
-        let mut todo = schedule(self.plan).into_iter().peekable();
+        let mut ahead = schedule(self.plan).into_iter().peekable();
         let mut rows = 1;
         let mut end_s = self.plan.duration_s;
         while self.now_s() < end_s {
@@ -196,7 +193,7 @@ impl<'a> Run<'a> {
                 self.record.undone.push("the run was stopped before its end".into());
                 end_s = 0.0;
             }
-            while let Some((_, action)) = todo.next_if(|(at_s, _)| *at_s <= self.now_s()) {
+            while let Some((_, action)) = ahead.next_if(|(at_s, _)| *at_s <= self.now_s()) {
                 self.act(action);
             }
             self.listen();
@@ -493,6 +490,7 @@ fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
     let http = format!("http://{STREAMER}:{HTTP_PORT}/");
     let rtsp = format!("rtsp://{STREAMER}:{RTSP_PORT}/{CAMERA}");
     let framerate = plan.camera.framerate.to_string();
+    let lost_after = viewer.lost_after_s.to_string();
     let words = [
         "viewer",
         "--kind",
@@ -505,7 +503,7 @@ fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
         &framerate,
         "--rejoin",
         "--lost-after-s",
-        LOST_AFTER_S,
+        &lost_after,
         "--wait",
     ];
     words.map(String::from).to_vec()
