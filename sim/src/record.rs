@@ -81,6 +81,10 @@ pub struct LinkRow {
 pub struct ViewerRow {
     /// Pictures that came.
     pub frames: u64,
+    /// Frames published in the time in which they were counted, which is not quite the row's:
+    /// clients tell five times a second. The row's where it is left out.
+    #[serde(default)]
+    pub published: Option<u64>,
     /// Their media, in kilobits a second; 0 where the client does not tell.
     pub kbps: f64,
     /// Capture to decoded, the median of this second's pictures, where it is known.

@@ -71,6 +71,8 @@ enum End {
 /// Watches until it is told to leave; with `rejoin`, whatever happens.
 pub(super) async fn run(args: Args, mut commands: UnboundedReceiver<String>) -> Result<(), String> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs_f64(args.join_timeout_s));
+    // A connection that is kept ends at an address that the viewer may no longer have.
+    let client = client.pool_max_idle_per_host(0);
     let client = client.build().map_err(|error| error.to_string())?;
     let http = format!("{}/", args.http.trim_end_matches('/'));
     let faces = Faces { http, rtsp: args.rtsp.clone(), client };

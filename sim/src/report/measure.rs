@@ -131,7 +131,8 @@ impl Viewer<'_> {
         let (frames, published) = match self.window.whole {
             true => (self.account.frames, self.account.published),
             false => self.rows().fold((0, 0), |(frames, published), (row, mine)| {
-                (frames + mine.frames, published + row.streamer.published)
+                let meanwhile = mine.published.unwrap_or(row.streamer.published);
+                (frames + mine.frames, published + meanwhile)
             }),
         };
         match published {

@@ -70,6 +70,7 @@ fn record(expects: &[&str]) -> Result<Record, PlanError> {
 fn row(second: u32) -> Row {
     let at_s = f64::from(second);
     let anna = ViewerRow {
+        published: None,
         frames: [30, 0, 15][usize::from(second == 11) + 2 * usize::from(second > 15)],
         kbps: if second > 15 { 400.0 } else { 1000.0 },
         latency_ms: Some(40.0),

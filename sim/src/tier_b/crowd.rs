@@ -48,6 +48,8 @@ struct Seen {
     now: Totals,
     /// At the last row.
     row: Totals,
+    /// Frames published by the look that the last row counted up to.
+    row_published: Option<u64>,
     /// How long it has seen no picture.
     gap_ms: f64,
     /// When it first and last said that it had seen pictures, and how many.
@@ -259,13 +261,17 @@ impl Person {
     }
 
     /// What was seen since the last row.
-    pub fn row(&mut self, seconds: f64) -> ViewerRow {
+    pub fn row(&mut self, seconds: f64, published_by: impl Fn(f64) -> f64) -> ViewerRow {
+        let published = self.seen.last_look.map(|(at_s, _)| published_by(at_s).round() as u64);
+        let before = std::mem::replace(&mut self.seen.row_published, published);
+        let published = published.zip(before).map(|(now, before)| now.saturating_sub(before));
         let total = self.seen.before.plus(self.seen.now);
         let row = std::mem::replace(&mut self.seen.row, total);
         let mut latencies = std::mem::take(&mut self.seen.latencies_ms);
         latencies.sort_by(f64::total_cmp);
         ViewerRow {
             frames: total.frames.saturating_sub(row.frames),
+            published,
             kbps: (total.kbits - row.kbits).max(0.0) / seconds,
             latency_ms: latencies.get(latencies.len() / 2).copied(),
             latency_max_ms: latencies.last().copied(),

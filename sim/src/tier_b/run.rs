@@ -399,8 +399,10 @@ impl<'a> Run<'a> {
             };
             row.links.insert(name, one);
         }
+        let observer = &self.observer;
         for (name, person) in self.people.iter_mut().filter(|(_, person)| person.is_there()) {
-            row.viewers.insert(name.clone(), person.row(seconds));
+            let seen = person.row(seconds, |at_s| observer.published_by(at_s));
+            row.viewers.insert(name.clone(), seen);
         }
         for (name, (total, before)) in &mut self.traffic {
             let more = total.saturating_sub(std::mem::replace(before, *total));
