@@ -188,16 +188,21 @@ impl Streamer {
     pub fn patience(&self, viewer: ViewerKind) -> Patience {
         if viewer.is_webrtc() {
             let ms = Duration::from_millis;
-            Patience {
-                connect: ms(self.config.webrtc.negotiation_timeout_ms),
-                silence: ms(self.config.webrtc.silence_timeout_ms),
-            }
-        } else {
-            let silence = Duration::from_secs(rtsp::SESSION_TIMEOUT_SECONDS.into());
-            // What TCP viewers do not take ends them; silence is no sign.
-            let silence = if viewer.is_tcp() { Duration::MAX / 2 } else { silence };
-            Patience { connect: rtsp::idle::SILENT_MAX, silence }
+            let silence = ms(self.config.webrtc.silence_timeout_ms);
+            let connect = ms(self.config.webrtc.negotiation_timeout_ms);
+            return Patience { connect, silence, vanish: silence };
         }
+        let connect = rtsp::idle::SILENT_MAX;
+        if viewer.is_tcp() {
+            // Where nothing is sent, silence is no sign.
+            return Patience {
+                connect,
+                silence: Duration::MAX / 2,
+                vanish: rtsp::UNACKNOWLEDGED_MAX,
+            };
+        }
+        let silence = Duration::from_secs(rtsp::SESSION_TIMEOUT_SECONDS.into());
+        Patience { connect, silence, vanish: silence }
     }
 }
 

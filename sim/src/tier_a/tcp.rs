@@ -115,15 +115,15 @@ impl<T: Copy> Sender<T> {
         Some((number, segment))
     }
 
-    /// The peer wants `next`, and would take `window` more.
-    pub fn acknowledge(&mut self, now: Duration, next: u64, window: u64) {
+    /// The peer wants `next`, and would take `window` more; whether that is news.
+    pub fn acknowledge(&mut self, now: Duration, next: u64, window: u64) -> bool {
         if next > self.sent || next < self.una {
-            return;
+            return false;
         }
         self.peer_window = window;
         if next == self.una {
             self.duplicate();
-            return;
+            return false;
         }
         self.time(now, next);
         let newly = next - self.una;
@@ -143,6 +143,7 @@ impl<T: Copy> Sender<T> {
         let outstanding = self.next > self.una;
         self.deadline = outstanding.then_some(now + self.rto);
         self.waiting = outstanding.then_some(now);
+        true
     }
 
     fn duplicate(&mut self) {
@@ -161,8 +162,7 @@ impl<T: Copy> Sender<T> {
     }
 
     fn time(&mut self, now: Duration, next: u64) {
-        let Some((number, at)) = self.timed.filter(|(number, _)| *number < next) else { return };
-        let _ = number;
+        let Some((_, at)) = self.timed.filter(|(number, _)| *number < next) else { return };
         self.timed = None;
         let sample = now.saturating_sub(at).as_secs_f64();
         let (smoothed, variation) = match self.smoothed {

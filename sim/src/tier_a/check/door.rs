@@ -18,8 +18,10 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct Patience {
     /// From its opening to its frames.
     pub connect: Duration,
-    /// Without a word.
+    /// Without a word, at most.
     pub silence: Duration,
+    /// Without a word, before it counts as vanished.
+    pub vanish: Duration,
 }
 
 struct Inside {
@@ -144,7 +146,7 @@ impl Checker {
             return;
         };
         let early = match end {
-            End::Vanished => self.now - inside.heard <= inside.patience.silence,
+            End::Vanished => self.now - inside.heard <= inside.patience.vanish,
             End::NegotiationTimeout => self.now - inside.opened <= inside.patience.connect,
             _ => false,
         };

@@ -7,8 +7,11 @@ use super::*;
 
 const WHO: Who = Who { viewer: 3, attempt: 1 };
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const PATIENCE: Patience =
-    Patience { connect: Duration::from_secs(10), silence: Duration::from_secs(8) };
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(10),
+    silence: Duration::from_secs(8),
+    vanish: Duration::from_secs(8),
+};
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)

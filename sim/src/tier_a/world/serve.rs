@@ -274,7 +274,9 @@ impl World<'_> {
                 self.check.heard(who);
             }
             (Body::Ack(next, window), Lane::Stream(stream)) => {
-                stream.sender.acknowledge(now, next, window);
+                if stream.sender.acknowledge(now, next, window) {
+                    self.check.heard(who);
+                }
                 self.pump(who);
             }
             (Body::Bye, _) => self.end(who, End::Left),
