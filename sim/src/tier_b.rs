@@ -19,6 +19,7 @@ mod host;
 mod machine;
 mod nat;
 mod observe;
+mod roles;
 mod router;
 mod run;
 mod schedule;

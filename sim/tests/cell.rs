@@ -31,9 +31,14 @@ struct Run {
 
 impl Run {
     fn start() -> Result<Self> {
+        Self::of(PLAN)
+    }
+
+    /// A run of this plan, which has two viewers.
+    fn of(text: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let plan = folder.path().join("minute.toml");
-        fs::write(&plan, PLAN)?;
+        fs::write(&plan, text)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
         command.arg("run").arg(&plan).arg("--out").arg(folder.path());
         let outside = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -97,7 +102,7 @@ fn a_run_that_is_interrupted_writes_its_report_and_leaves_nothing() -> Result<()
     let mut run = Run::start()?;
     assert!(run.processes().len() >= 4, "{:?}", run.processes());
     send_signal(run.outside.id(), Signal::INT);
-    run.outside.wait()?;
+    assert_eq!(run.outside.wait()?.code(), Some(130));
     run.gone()?;
     assert!(!run.cgroups());
     let report = fs::read_to_string(run.folder.path().join("minute-b/report.json"))?;
@@ -106,11 +111,13 @@ fn a_run_that_is_interrupted_writes_its_report_and_leaves_nothing() -> Result<()
 }
 
 #[test]
-fn a_run_whose_outer_process_is_killed_leaves_no_process() -> Result<()> {
+fn a_run_whose_outer_process_is_killed_leaves_nothing() -> Result<()> {
     let mut run = Run::start()?;
     run.outside.kill()?;
     run.outside.wait()?;
-    run.gone()
+    run.gone()?;
+    assert!(!run.cgroups());
+    Ok(())
 }
 
 #[test]
@@ -125,5 +132,27 @@ fn a_run_that_dies_inside_leaves_nothing() -> Result<()> {
     assert!(!run.outside.wait()?.success());
     run.gone()?;
     assert!(!run.cgroups());
+    Ok(())
+}
+
+#[test]
+fn a_viewer_whose_process_dies_saw_nothing_from_then_on() -> Result<()> {
+    let text =
+        PLAN.replace("duration_s = 60", "duration_s = 10").replace("for_s = 50", "for_s = 2");
+    let expect = "expect = [{ what = \"frames_share\", of = \"light\", min = 0.9 },\n\
+        { what = \"longest_gap_ms\", of = \"light\", max = 2000 }]\n";
+    let mut run = Run::of(&format!("{text}{expect}"))?;
+    let is_light = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("viewer\0--kind\0light")
+    };
+    let light = run.processes().into_iter().find(is_light);
+    // It has pictures by then.
+    std::thread::sleep(Duration::from_secs(2));
+    send_signal(light.ok_or("the viewer has no process")?, Signal::KILL);
+    assert_eq!(run.outside.wait()?.code(), Some(1));
+    let report = fs::read_to_string(run.folder.path().join("minute-b/report.json"))?;
+    assert!(report.contains("the process of light has ended"));
+    assert_eq!(report.matches("\"outcome\":\"broken\"").count(), 3, "{report}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `sim run`: plans carried out, each with its report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -58,6 +58,9 @@ fn tier(text: &str) -> Result<Tier, String> {
     }
 }
 
+/// What shells say of a program that SIGINT has ended.
+const INTERRUPTED: u8 = 130;
+
 /// What came of all of it.
 #[derive(Default)]
 struct Tally {
@@ -66,7 +69,7 @@ struct Tally {
     undone: usize,
 }
 
-/// Does it. 0 where nothing is broken, else 1.
+/// Does it. 0 where all holds but what is known to be missing, 130 where it was interrupted, else 1.
 ///
 /// # Errors
 /// Where a plan is wrong, or there can be no tier B.
@@ -99,6 +102,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         ));
         one(args, plan, *tier, cell.as_deref().unwrap_or_default(), &stop, &mut tally)?;
     }
+    if stop.load(Ordering::Relaxed) {
+        say("stopped before the end");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     finish(args, &tally)
 }
 
@@ -116,6 +123,12 @@ fn cases(args: &Args) -> Result<Vec<(Plan, Tier)>, Failure> {
                 cases.extend(tiers(&plan).into_iter().map(|tier| (plan.clone(), tier)));
             }
         }
+    }
+    let mut names = BTreeSet::new();
+    if let Some((plan, tier)) = cases.iter().find(|(plan, tier)| !names.insert((&plan.name, *tier)))
+    {
+        let twice = format!("{}: two are called so (tier {tier:?}), for one report", plan.name);
+        return Err(Failure::Usage(twice));
     }
     if cases.is_empty() {
         let names: Vec<_> = args.plans.iter().map(|file| file.display().to_string()).collect();
@@ -136,7 +149,8 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             continue;
         }
         let text = fs::read_to_string(file).map_err(|error| Failure::File(file.clone(), error))?;
-        let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
+        let names = text.lines().map(str::trim);
+        let names = names.filter(|name| !name.is_empty() && !name.starts_with('#'));
         files.extend(names.map(|name| file.with_file_name(format!("{name}.toml"))));
     }
     Ok(files)
@@ -173,6 +187,10 @@ fn one(
     let file = |error| Failure::File(folder.clone(), error);
     fs::create_dir_all(&folder).map_err(file)?;
     let folder = folder.canonicalize().map_err(file)?;
+    // What is there is of another run.
+    for old in ["report.json", "report.html"] {
+        let _ = fs::remove_file(folder.join(old));
+    }
     let cut = Cut { keep: args.keep.clone(), until_s: args.until };
     let drawn = cut.apply(&chaos::draw(plan, args.seed));
     let record = match tier {
@@ -236,8 +254,9 @@ fn finish(args: &Args, tally: &Tally) -> Result<ExitCode, Failure> {
         tally.undone,
         args.out.join("summary.html").display()
     ));
-    let broken = count(Outcome::Broken) + tally.undone;
-    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    // What could not be found out is no success either.
+    let bad = count(Outcome::Broken) + count(Outcome::Unclear) + tally.undone;
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// What the working tree is, where it is one.

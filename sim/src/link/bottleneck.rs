@@ -93,16 +93,20 @@ enum Pace {
     Rate {
         bytes_per_second: f64,
     },
+    /// `next` is the delivery that comes next; `spare` bytes are left of the one before.
     Trace {
         trace: Trace,
         next: u64,
+        spare: usize,
     },
 }
 
 impl Pace {
     fn of(shape: &Shape, now: Duration) -> Self {
         match (&shape.trace, shape.rate_kbps) {
-            (Some(trace), _) => Self::Trace { trace: trace.clone(), next: trace.first_from(now) },
+            (Some(trace), _) => {
+                Self::Trace { trace: trace.clone(), next: trace.first_from(now), spare: 0 }
+            }
             (None, Some(kbps)) => Self::Rate { bytes_per_second: kbps * 125.0 },
             (None, None) => Self::Free,
         }
@@ -115,9 +119,16 @@ impl Pace {
             Self::Rate { bytes_per_second } => {
                 now + Duration::from_secs_f64(len as f64 / *bytes_per_second)
             }
-            Self::Trace { trace, next } => {
-                *next = (*next).max(trace.first_from(now)) + len.div_ceil(DELIVERY_BYTES) as u64;
-                trace.at(*next - 1)
+            Self::Trace { trace, next, spare } => {
+                if *next == 0 || trace.at(*next - 1) < now {
+                    // A delivery that found nobody waiting is over.
+                    *spare = 0;
+                    *next = (*next).max(trace.first_from(now));
+                }
+                let more = len.saturating_sub(*spare).div_ceil(DELIVERY_BYTES);
+                *next += more as u64;
+                *spare = *spare + more * DELIVERY_BYTES - len;
+                trace.at(next.saturating_sub(1))
             }
         }
     }

@@ -8,6 +8,12 @@ use str0m_netem::{GilbertElliot, LossModel, Probability, RandomLoss};
 
 use super::bottleneck::Trace;
 
+/// The slowest link, a modem's for teletypes.
+const RATE_MIN_KBPS: f64 = 0.1;
+
+/// Beyond any delay (11 days) and any rate (a terabit a second).
+const AMOUNT_MAX: f64 = 1e9;
+
 /// One direction of a link. Probabilities are per packet, 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -115,11 +121,16 @@ pub enum ShapeError {
     #[error("{0} is a probability, from 0 to 1")]
     Probability(&'static str),
     /// A time or a rate below zero, or none at all.
-    #[error("{0} is below zero or no number")]
+    #[error("{0} is below zero, above {AMOUNT_MAX} or no number")]
     Negative(&'static str),
     /// A rate of nothing.
-    #[error("rate_kbps is 0: for a link that carries nothing, write blackout = true")]
+    #[error(
+        "rate_kbps is below {RATE_MIN_KBPS}: for a link that carries nothing, write blackout = true"
+    )]
     NoRate,
+    /// Two ways to say how fast it is.
+    #[error("trace and rate_kbps: give one of them")]
+    TraceAndRate,
     /// Bursts of less than a packet.
     #[error("good_packets and bad_packets count packets: at least 1")]
     Bursts,
@@ -166,12 +177,15 @@ impl Shape {
             ("rate_kbps", self.rate_kbps.unwrap_or(1.0)),
         ];
         for (name, value) in amounts {
-            if !(value.is_finite() && value >= 0.0) {
+            if !(0.0..=AMOUNT_MAX).contains(&value) {
                 return Err(ShapeError::Negative(name));
             }
         }
-        if self.rate_kbps == Some(0.0) {
+        if self.rate_kbps.is_some_and(|rate| rate < RATE_MIN_KBPS) {
             return Err(ShapeError::NoRate);
+        }
+        if self.trace.is_some() && self.rate_kbps.is_some() {
+            return Err(ShapeError::TraceAndRate);
         }
         self.trace.as_mut().map_or(Ok(()), |trace| trace.prepare(folder))
     }

@@ -3,8 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{FaultKind, Plan, Tier};
+use super::{Expect, Fault, FaultKind, Plan, Tier, Traffic, TrafficKind, Viewer};
 use crate::link::ShapeError;
+
+/// Letters of a name at most.
+const NAME_MAX: usize = 64;
+
+/// Of a kind at most.
+const COUNT_MAX: u32 = 1_000;
+
+/// Logs and processes of tier B's own.
+const RESERVED: [&str; 3] = ["health", "lensline", "turnserver"];
 
 /// Why a plan cannot be carried out.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -48,10 +57,21 @@ impl Plan {
             }
         }
         let mut names = BTreeSet::new();
-        for name in self.viewer.iter().flat_map(|viewer| viewer.each()).map(|(name, _)| name) {
-            if !names.insert(name.clone()) {
-                return wrong(format!("viewer: two are called {name}"));
+        let viewers = self.viewer.iter().flat_map(|viewer| viewer.each()).map(|(name, _)| name);
+        for name in viewers.chain(self.traffic.iter().map(|traffic| traffic.name.clone())) {
+            if !is_name(&name) || RESERVED.contains(&name.as_str()) {
+                return wrong(format!(
+                    "the name {name:?}: names are letters, digits, -, _ and ., at most \
+                     {NAME_MAX}; {} are taken",
+                    RESERVED.join(", ")
+                ));
             }
+            if !names.insert(name.clone()) {
+                return wrong(format!("two are called {name}"));
+            }
+        }
+        if let Some(what) = self.figures() {
+            return wrong(what);
         }
         for fault in &self.fault {
             if let Some(what) = self.unknown_in(&fault.kind, &names) {
@@ -74,6 +94,56 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// The first figure that means nothing.
+    fn figures(&self) -> Option<String> {
+        let camera = &self.camera;
+        if [camera.width, camera.height, camera.framerate, camera.bitrate_kbps].contains(&0) {
+            return Some("camera: nothing of it is 0".into());
+        }
+        let viewer = self.viewer.iter().find_map(|viewer| self.viewer_figures(viewer));
+        let traffic = || self.traffic.iter().find_map(|traffic| self.traffic_figures(traffic));
+        let faults = || {
+            let wrong = |fault: &&Fault| !(self.within(fault.at_s) && is_amount(fault.for_s));
+            let at = self.fault.iter().find(wrong)?.at_s;
+            Some(format!("fault at {at} s: at_s: within duration_s; for_s: 0 or more"))
+        };
+        let expects = || self.expect.iter().find_map(expect_figures);
+        viewer.or_else(traffic).or_else(faults).or_else(expects)
+    }
+
+    fn within(&self, at_s: f64) -> bool {
+        (0.0..=self.duration_s).contains(&at_s)
+    }
+
+    fn viewer_figures(&self, viewer: &Viewer) -> Option<String> {
+        let wrong = if !(self.within(viewer.at_s) && is_amount(viewer.every_s)) {
+            "at_s and every_s: within duration_s"
+        } else if viewer.leave_s.is_some_and(|leave_s| leave_s.is_nan() || leave_s <= viewer.at_s) {
+            "leave_s: after at_s"
+        } else if !(1..=COUNT_MAX).contains(&viewer.count) {
+            "count: 1 to 1000"
+        } else if !is_amount(viewer.lost_after_s) || viewer.lost_after_s == 0.0 {
+            "lost_after_s: above 0"
+        } else {
+            return None;
+        };
+        Some(format!("viewer {}: {wrong}", viewer.name))
+    }
+
+    fn traffic_figures(&self, traffic: &Traffic) -> Option<String> {
+        let constant = traffic.kind == TrafficKind::UdpCbr && traffic.count > 0;
+        let wrong = if !self.within(traffic.at_s) {
+            "at_s: within duration_s"
+        } else if traffic.count > COUNT_MAX {
+            "count: at most 1000"
+        } else if !is_amount(traffic.rate_kbps) || (constant && traffic.rate_kbps == 0.0) {
+            "rate_kbps: udp-cbr needs one above 0"
+        } else {
+            return None;
+        };
+        Some(format!("traffic {}: {wrong}", traffic.name))
     }
 
     fn vias(&self) -> BTreeSet<String> {
@@ -105,6 +175,24 @@ impl Plan {
     pub fn runs_in(&self, tier: Tier) -> bool {
         self.tiers.contains(&tier)
     }
+}
+
+fn expect_figures(expect: &Expect) -> Option<String> {
+    let upside_down =
+        |low: Option<f64>, high: Option<f64>| low.zip(high).is_some_and(|(low, high)| low > high);
+    (upside_down(expect.min, expect.max) || upside_down(expect.from_s, expect.to_s))
+        .then(|| format!("expect {:?}: the lower above the upper", expect.what))
+}
+
+/// Seconds and kilobits that somebody could mean.
+fn is_amount(value: f64) -> bool {
+    (0.0..=1e7).contains(&value)
+}
+
+/// Names are files' too, and arguments of processes.
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=NAME_MAX).contains(&name.len()) && name.chars().all(fits) && !name.starts_with(['.', '-'])
 }
 
 /// Whether `name` is meant by `pattern`, which may end in `*`.

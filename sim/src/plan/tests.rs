@@ -52,11 +52,16 @@ fn what_is_wrong_is_said_with_its_place() {
     let broken = [
         ("via = [\"access\"]", "via = [\"acces\"]", "there is no link acces"),
         ("link = \"access\"", "link = \"nowhere\"", "there is no link nowhere"),
-        ("rate_kbps = 1000", "rate_kbps = 0", "link.access: rate_kbps is 0"),
+        ("rate_kbps = 1000", "rate_kbps = 0", "link.access: rate_kbps is below"),
         ("rate_kbps = 1000", "loss = 2.0", "link.access: loss is a probability"),
         ("min = 0.9", "", "give min, max or both"),
         ("delay_ms = 50", "delay = 50", "unknown field `delay`"),
         ("for_s = 1", "fors = 1", "fors"),
+        ("name = \"anna\"", "name = \"../anna\"", "the name \"../anna-1\""),
+        ("count = 2", "count = 0", "count: 1 to"),
+        ("every_s = 1", "every_s = 1\nleave_s = 0", "leave_s: after at_s"),
+        ("at_s = 3", "at_s = 30", "within duration_s"),
+        ("delay_ms = 50", "delay_ms = 1e30", "delay_ms is below zero, above"),
         ("duration_s = 10", "duration_s = 0", "duration_s"),
         ("kind = \"light\"", "kind = \"heavy\"", "unknown variant `heavy`"),
     ];

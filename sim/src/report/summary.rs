@@ -80,7 +80,7 @@ pub struct SummaryArgs {
 /// Carries out `sim summary`; says where the page is.
 ///
 /// # Errors
-/// Where there is no report, or one cannot be read, or the summary cannot be written.
+/// Where there is no report that can be read, or the summary cannot be written.
 pub fn cli_summary(args: &SummaryArgs) -> Result<PathBuf, ReportError> {
     summary(&args.folder)?;
     Ok(args.folder.join("summary.html"))
@@ -90,11 +90,12 @@ pub fn cli_summary(args: &SummaryArgs) -> Result<PathBuf, ReportError> {
 /// beside them.
 ///
 /// # Errors
-/// Where there is no report, or one cannot be read, or the summary cannot be written.
+/// Where there is no report that can be read, or the summary cannot be written.
 pub fn summary(folder: &Path) -> Result<Summary, ReportError> {
     let mut rows = Vec::new();
     for path in reports(folder, DEPTH_MAX)? {
-        let report: Report<Record, Verdict> = read_json(&path)?;
+        // One that is of another version, or cut off, is no reason to tell of none.
+        let Ok(report) = read_json::<Report<Record, Verdict>>(&path) else { continue };
         let page = path.with_extension("html");
         let page = page.strip_prefix(folder).unwrap_or(&page).to_owned();
         rows.push(SummaryRow::of(&report.record, &report.verdict, page));

@@ -55,11 +55,12 @@ async fn watch(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Ce
     let mut terminate = signal(SignalKind::terminate()).map_err(CellError::Signals)?;
     let name = format!("lensline-sim-{}", std::process::id());
     let program = std::env::current_exe().map_err(CellError::Unshare)?;
-    let mut command = tokio::process::Command::new("unshare");
-    command.args(["--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]);
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
+    let tried = unshare().arg("true").output().await.map_err(CellError::Unshare)?;
+    if !tried.status.success() {
+        let said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+        return Err(CellError::Unshare(io::Error::other(said)));
     }
+    let mut command = unshare();
     // Ctrl-C is for us alone: the people inside are told by the run.
     command.arg(program).args(arguments).env(INSIDE, &name).process_group(0);
     let mut child =
@@ -74,6 +75,15 @@ async fn watch(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Ce
     machine::remove_cgroups(&name);
     let code = status.map_err(CellError::Unshare)?.code();
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn unshare() -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("unshare");
+    command.args(["--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
 }
 
 async fn stop(child: &mut Child, open: Option<ChildStdin>) -> io::Result<ExitStatus> {

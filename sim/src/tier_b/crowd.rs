@@ -17,6 +17,9 @@ use super::router::{HostId, Router, Side};
 use crate::people::line::{Line, Look};
 use crate::record::{Account, ViewerRow};
 
+/// Who has said nothing for so long sees nothing: they tell five times a second.
+const SILENCE_S: f64 = 0.5;
+
 /// How long somebody who was asked to go may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -35,6 +38,10 @@ pub struct Person {
     stdin: Option<ChildStdin>,
     /// Whether it has been told to join.
     joined: bool,
+    /// When it is to be gone, by the plan.
+    pub until_s: f64,
+    /// Whether a fault has killed it, and may bring it back.
+    pub killed: bool,
     /// What came of it.
     pub account: Account,
     seen: Seen,
@@ -50,8 +57,10 @@ struct Seen {
     row: Totals,
     /// Frames published by the look that the last row counted up to.
     row_published: Option<u64>,
-    /// How long it has seen no picture.
-    gap_ms: f64,
+    /// Whether it has asked to come in: later attempts are of the same joining.
+    asked: bool,
+    /// When its last picture came.
+    last_picture_s: Option<f64>,
     /// When it first and last said that it had seen pictures, and how many.
     first_look: Option<(f64, u64)>,
     last_look: Option<(f64, u64)>,
@@ -114,6 +123,8 @@ impl Person {
             child: None,
             stdin: None,
             joined: false,
+            until_s: f64::INFINITY,
+            killed: false,
             account: Account::default(),
             seen: Seen::default(),
         })
@@ -147,6 +158,11 @@ impl Person {
     /// Whether it has joined, and its process runs.
     pub fn is_there(&self) -> bool {
         self.joined && self.child.is_some()
+    }
+
+    /// Whether it is to be there now.
+    pub fn is_due(&self, now_s: f64) -> bool {
+        self.joined && now_s <= self.until_s && !self.killed
     }
 
     /// Lets a viewer join, whose process waits for that since it was started.
@@ -195,9 +211,8 @@ impl Person {
     pub fn hear(&mut self, line: Line, at_s: f64, began_unix_ms: f64) {
         match line {
             // A browser takes a while until it can ask.
-            Line::Joining if self.account.first_frame_s.is_none() => self.account.joined_s = at_s,
-            Line::Joined { ms } => {
-                self.account.first_frame_s.get_or_insert(self.account.joined_s + ms / 1e3);
+            Line::Joining if !std::mem::replace(&mut self.seen.asked, true) => {
+                self.account.joined_s = at_s;
             }
             Line::Look(look) => self.look(look, at_s, began_unix_ms),
             Line::Refused { status, why, .. } => {
@@ -221,10 +236,11 @@ impl Person {
             lost: look.lost,
             damaged: look.damaged,
         };
-        seen.gap_ms = look.gap_ms;
         if look.frames > 0 {
             // A look comes up to 200 ms after the picture.
-            self.account.first_frame_s.get_or_insert(at_s - look.gap_ms / 1e3);
+            let picture_s = at_s - look.gap_ms / 1e3;
+            seen.last_picture_s = Some(picture_s);
+            self.account.first_frame_s.get_or_insert(picture_s);
         }
         self.account.gaps.extend(look.gaps.iter().map(|(unix_ms, ms)| (run_s(*unix_ms), *ms)));
         for (unix_ms, latency_ms) in look.latencies {
@@ -238,31 +254,39 @@ impl Person {
         }
     }
 
-    /// The gap that lasts still belongs to the account.
-    pub fn close_account(&mut self, at_s: f64) {
-        let saw = self.account.first_frame_s.is_some();
-        if saw && self.seen.gap_ms >= GAP_MIN.as_secs_f64() * 1e3 {
-            self.account.gaps.push((at_s, self.seen.gap_ms));
-            self.seen.gap_ms = 0.0;
-        }
+    /// Up to when what it has seen is known at `now_s`: to its last look, which is a moment ago; or
+    /// to now, where it says nothing, and sees nothing therefore.
+    fn known_s(&self, now_s: f64) -> Option<f64> {
+        let (looked_s, _) = self.seen.last_look?;
+        let to_s = now_s.min(self.until_s);
+        Some(if to_s - looked_s < SILENCE_S { looked_s } else { to_s })
     }
 
-    /// Its account, with what was published up to a moment at hand.
-    pub fn account(&self, published_by: impl Fn(f64) -> f64) -> Account {
+    /// Its account at the end of the run: the gap that lasts is in it, and what was published until
+    /// it was to be gone, whether it was still there or not.
+    pub fn account(&self, end_s: f64, published_by: impl Fn(f64) -> f64) -> Account {
         let mut account = self.account.clone();
-        if let (Some((from_s, frames)), Some((to_s, _))) =
-            (self.seen.first_look, self.seen.last_look)
-        {
+        let Some(to_s) = self.known_s(end_s) else { return account };
+        if let Some((from_s, frames)) = self.seen.first_look {
             // It began on a key frame that lay ready, with frames from before it came.
             let since = (published_by(to_s) - published_by(from_s)).max(0.0).round() as u64;
             account.published = frames + since;
+        }
+        let gap_ms = self.seen.last_picture_s.map_or(0.0, |last_s| (to_s - last_s) * 1e3);
+        if gap_ms >= GAP_MIN.as_secs_f64() * 1e3 {
+            account.gaps.push((to_s, gap_ms));
         }
         account
     }
 
     /// What was seen since the last row.
-    pub fn row(&mut self, seconds: f64, published_by: impl Fn(f64) -> f64) -> ViewerRow {
-        let published = self.seen.last_look.map(|(at_s, _)| published_by(at_s).round() as u64);
+    pub fn row(
+        &mut self,
+        now_s: f64,
+        seconds: f64,
+        published_by: impl Fn(f64) -> f64,
+    ) -> ViewerRow {
+        let published = self.known_s(now_s).map(|at_s| published_by(at_s).round() as u64);
         let before = std::mem::replace(&mut self.seen.row_published, published);
         let published = published.zip(before).map(|(now, before)| now.saturating_sub(before));
         let total = self.seen.before.plus(self.seen.now);

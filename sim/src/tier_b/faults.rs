@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::machine;
 use super::router::{Side, Way};
-use super::run::Run;
+use super::run::{Run, outside};
 use super::streamer::{HTTP_PORT, RTSP_PORT};
 use crate::link::Change;
 use crate::plan::{Fault, FaultKind, matches};
@@ -71,10 +71,10 @@ impl Run<'_> {
                 self.streamer.signal(if begins { Signal::STOP } else { Signal::CONT });
             }
             FaultKind::Cpu { cores } => {
-                machine::cpu(&self.options.cell, pid?, begins.then_some(*cores))?;
+                machine::cpu(&self.options.cell, begins.then_some(*cores))?;
             }
             FaultKind::Memory { mib } => {
-                machine::memory(&self.options.cell, pid?, begins.then_some(*mib))?;
+                machine::memory(&self.options.cell, begins.then_some(*mib))?;
             }
             FaultKind::FdLimit { files } => {
                 let limit = if begins { Some(*files) } else { self.files_before.take() };
@@ -115,13 +115,16 @@ impl Run<'_> {
         named.map(|(_, person)| person.id).collect()
     }
 
-    /// Kills viewers; at the end of the fault they come again.
+    /// Kills the viewers who are there; at the end of the fault those of them come again who are to
+    /// be there still.
     fn kill_viewer(&mut self, viewer: &str, begins: bool) -> io::Result<()> {
         let (said, now_s) = (self.said.clone(), self.now_s());
         for (name, person) in self.people.iter_mut().filter(|(name, _)| matches(viewer, name)) {
-            if begins {
+            if begins && person.is_there() {
+                person.killed = true;
                 person.kill();
-            } else {
+            } else if !begins && !self.ending && person.killed && now_s < person.until_s {
+                person.killed = false;
                 person.account.rejoins += 1;
                 person.start(name, &said)?;
                 person.join(now_s);
@@ -136,9 +139,8 @@ impl Run<'_> {
         for name in names {
             let new = self.new_address();
             if let Some(person) = self.people.get_mut(&name) {
-                let old = person.host.address;
                 person.host.roam(new)?;
-                self.router.network().roam(person.id, old, new);
+                self.router.network().roam(person.id, new, outside(new));
             }
         }
         Ok(())

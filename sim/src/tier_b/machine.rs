@@ -45,8 +45,15 @@ fn enter(cgroup: &Path, pid: u32) -> io::Result<()> {
     fs::write(cgroup.join("cgroup.procs"), pid.to_string())
 }
 
-/// Gives the process so much of one core; all there is where `cores` is `None`.
-pub fn cpu(name: &str, pid: u32, cores: Option<f64>) -> io::Result<()> {
+/// Puts the process where limits can be set later. Where it cannot be, setting one says why.
+pub fn join(name: &str, pid: u32) {
+    for controller in ["cpu", "memory"] {
+        let _ = cgroup(controller, name).and_then(|cgroup| enter(&cgroup, pid));
+    }
+}
+
+/// Gives the cgroup so much of one core; all there is where `cores` is `None`.
+pub fn cpu(name: &str, cores: Option<f64>) -> io::Result<()> {
     let cgroup = cgroup("cpu", name)?;
     let quota = cores.map(|cores| (cores * CPU_PERIOD_US as f64).max(1_000.0) as u64);
     let old = quota.map_or("-1".into(), |quota| quota.to_string());
@@ -54,18 +61,16 @@ pub fn cpu(name: &str, pid: u32, cores: Option<f64>) -> io::Result<()> {
     if cgroup.join("cpu.cfs_period_us").exists() {
         fs::write(cgroup.join("cpu.cfs_period_us"), CPU_PERIOD_US.to_string())?;
     }
-    set(&cgroup, [("cpu.cfs_quota_us", old), ("cpu.max", new)])?;
-    enter(&cgroup, pid)
+    set(&cgroup, [("cpu.cfs_quota_us", old), ("cpu.max", new)])
 }
 
-/// Gives the process so much memory; all there is where `mib` is `None`.
-pub fn memory(name: &str, pid: u32, mib: Option<u64>) -> io::Result<()> {
+/// Gives the cgroup so much memory; all there is where `mib` is `None`.
+pub fn memory(name: &str, mib: Option<u64>) -> io::Result<()> {
     let cgroup = cgroup("memory", name)?;
     let bytes = mib.map(|mib| (mib << 20).to_string());
     let old = bytes.clone().unwrap_or("-1".into());
     let new = bytes.unwrap_or("max".into());
-    set(&cgroup, [("memory.limit_in_bytes", old), ("memory.max", new)])?;
-    enter(&cgroup, pid)
+    set(&cgroup, [("memory.limit_in_bytes", old), ("memory.max", new)])
 }
 
 /// Removes the cgroups of a run whose processes are gone.

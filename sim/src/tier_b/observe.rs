@@ -130,9 +130,10 @@ impl Observer {
         }
     }
 
-    /// What the streamer holds, by the newest look.
+    /// What the streamer holds, by the newest look; nothing where that is old.
     pub fn held(&self) -> Option<Held> {
-        let sample = seen(&self.newest.as_ref()?.1, 0);
+        let newest = self.newest.as_ref().filter(|(at, _)| at.elapsed() < 2 * ANSWER_TIMEOUT);
+        let sample = seen(&newest?.1, 0);
         Some(Held {
             sessions: sample.sessions as u64,
             threads: sample.threads as u64,

@@ -54,6 +54,8 @@ struct Packet {
     to: HostId,
     path: Arc<[(usize, Way)]>,
     hop: usize,
+    /// A bit of it is to be flipped at its end.
+    spoilt: bool,
 }
 
 struct Host {
@@ -157,6 +159,8 @@ fn turn(network: &Mutex<Network>) {
     let ready = ppoll(&mut polled, Some(TimeSpec::from_duration(wait)), None).unwrap_or(0);
     let readable: Vec<_> = polled.iter().map(|fd| fd.any().unwrap_or(false)).collect();
     let mut network = lock(network);
+    // What was due before goes before what comes now: a link's time does not go back.
+    network.carry();
     if ready > 0 {
         for host in (0..readable.len()).filter(|host| readable[*host]) {
             network.take(host);
@@ -199,10 +203,13 @@ impl Network {
         }
     }
 
-    /// The host is found at `new` from now on.
-    pub fn roam(&mut self, host: HostId, old: Ipv4Addr, new: Ipv4Addr) {
-        self.by_address.remove(&old);
-        self.by_address.insert(new, host);
+    /// The host is found at `new` from now on; behind another translation, which is seen at
+    /// `outside`, where it was behind one.
+    pub fn roam(&mut self, host: HostId, new: Ipv4Addr, outside: Ipv4Addr) {
+        self.by_address.retain(|_, id| *id != host);
+        let translated = self.hosts[host].nat.is_some();
+        self.hosts[host].nat = translated.then(|| Nat::new(new, outside));
+        self.by_address.insert(if translated { outside } else { new }, host);
     }
 
     /// The host's cable is pulled, for good.
@@ -297,7 +304,7 @@ impl Network {
             return;
         }
         let path = self.path(&sender.side, &receiver.side);
-        let packet = Packet { bytes: bytes.into(), to, path, hop: 0 };
+        let packet = Packet { bytes: bytes.into(), to, path, hop: 0, spoilt: false };
         self.forward(self.now(), packet);
     }
 
@@ -314,20 +321,16 @@ impl Network {
 
     fn deliver(&mut self, packet: Packet) {
         let host = &mut self.hosts[packet.to];
-        if host.cut {
+        let mut bytes = packet.bytes.to_vec();
+        if host.cut || host.nat.as_ref().is_some_and(|nat| !nat.inwards(&mut bytes)) {
             return;
         }
+        if packet.spoilt {
+            // After the translation, which would put the checksum right.
+            spoil(&mut bytes, &mut self.random);
+        }
         // A host whose queue is full loses the packet, as hosts do.
-        let _ = match &mut host.nat {
-            Some(nat) => {
-                let mut bytes = packet.bytes.to_vec();
-                if !nat.inwards(&mut bytes) {
-                    return;
-                }
-                host.device.send(&bytes)
-            }
-            None => host.device.send(&packet.bytes),
-        };
+        let _ = host.device.send(&bytes);
     }
 
     /// Moves every packet that is due, in the order of time.
@@ -338,9 +341,7 @@ impl Network {
                 for way in [Way::Down, Way::Up] {
                     while let Some(arrival) = self.links[index].way(way).receive(due) {
                         let mut packet = arrival.packet;
-                        if arrival.corrupt {
-                            packet.bytes = self.spoil(&packet.bytes);
-                        }
+                        packet.spoilt |= arrival.corrupt;
                         packet.hop += 1;
                         self.forward(due, packet);
                     }
@@ -348,15 +349,13 @@ impl Network {
             }
         }
     }
+}
 
-    /// Flips a bit behind the IP header, which routers on the way would have checked.
-    fn spoil(&mut self, bytes: &[u8]) -> Arc<[u8]> {
-        let mut bytes = bytes.to_vec();
-        let header = 20.min(bytes.len().saturating_sub(1));
-        let at = self.random.usize(header..bytes.len());
-        bytes[at] ^= 1 << self.random.u8(0..8);
-        bytes.into()
-    }
+/// Flips a bit behind the IP header, which routers on the way would have checked.
+fn spoil(bytes: &mut [u8], random: &mut fastrand::Rng) {
+    let header = 20.min(bytes.len().saturating_sub(1));
+    let at = random.usize(header..bytes.len());
+    bytes[at] ^= 1 << random.u8(0..8);
 }
 
 fn destination(bytes: &[u8]) -> Option<Ipv4Addr> {

@@ -1,10 +1,10 @@
 //! A plan carried out, from the first namespace to the last row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,13 +13,15 @@ use lensline_clients::load_average;
 
 use super::crowd::{Person, Place, Said, send_away};
 use super::host::Host;
+use super::machine;
 use super::observe::Observer;
+use super::roles::{traffic_arguments, turn_server, viewer_arguments};
 use super::router::{Router, Side, Way};
 use super::schedule::{Action, schedule, words};
-use super::streamer::{CAMERA, HTTP_PORT, RTSP_PORT, Streamer, TURN};
+use super::streamer::{HTTP_PORT, Streamer};
 use crate::link::Counts;
 use crate::people::line::Line;
-use crate::plan::{Plan, Tier, Traffic, TrafficKind, Viewer};
+use crate::plan::{Plan, Tier, Viewer};
 use crate::record::{Event, Held, LinkRow, ROW_S, Record, Row};
 
 /// From one look at what is to be done to the next.
@@ -37,7 +39,7 @@ const REST: Duration = Duration::from_millis(1500);
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
-const STREAMER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub(super) const STREAMER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 /// Where the first of the others is; those behind a translation are seen at 10.10 instead of 10.9.
 const PEOPLE: u32 = 0x0a09_0100;
@@ -89,6 +91,10 @@ pub(super) struct Run<'a> {
     counts: BTreeMap<(String, Way), Counts>,
     traffic: BTreeMap<String, (u64, u64)>,
     hosts: u32,
+    /// Faults that have begun and not ended.
+    lasting: BTreeSet<usize>,
+    /// Whether the run is over, and only those who are there are sent away.
+    pub ending: bool,
     /// Whose cable is pulled when.
     pub cuts: Vec<(f64, String)>,
     /// When the streamer is to come again.
@@ -105,6 +111,8 @@ pub(super) struct Run<'a> {
 pub fn run(plan: &Plan, seed: u64, options: &Options) -> Result<Record, RunError> {
     let mut run = Run::new(plan, seed, options)?;
     run.invite();
+    // Its camera's faults count from its start: nothing but the rest is between that and the run's.
+    run.streamer.start(&run.streamer_host, -REST.as_secs_f64()).map_err(at("the streamer"))?;
     run.rest();
     run.record.before = run.observer.held();
     run.begin();
@@ -125,9 +133,7 @@ impl<'a> Run<'a> {
             true => turn_server(&router, options).map_err(|error| undone.push(error)).ok(),
             false => None,
         };
-        let mut streamer = Streamer::new(plan, &options.lensline, &options.folder, &mut undone)
-            .map_err(at("the streamer"))?;
-        streamer.start(&streamer_host).map_err(at("the streamer"))?;
+        let streamer = Streamer::new(plan, options, &mut undone).map_err(at("the streamer"))?;
         let began = Instant::now();
         let observer = Observer::start(&streamer_host, began).map_err(at("the observer"))?;
         let (said, hearing) = mpsc::channel();
@@ -149,6 +155,8 @@ impl<'a> Run<'a> {
             counts: BTreeMap::new(),
             traffic: BTreeMap::new(),
             hosts: 0,
+            lasting: BTreeSet::new(),
+            ending: false,
             cuts: Vec::new(),
             restart_at_s: None,
             files_before: None,
@@ -225,15 +233,50 @@ impl<'a> Run<'a> {
             Action::TrafficBegins(index) => self.begin_traffic(index),
             Action::TrafficEnds(index) => self.end_traffic(index),
             Action::FaultBegins(index) | Action::FaultEnds(index) => {
-                let plan = self.plan;
-                let fault = &plan.fault[index];
-                let begins = matches!(action, Action::FaultBegins(_));
-                let verb = if begins { "" } else { "end of " };
-                self.note(format!("{verb}{}", words(&fault.kind)));
-                if let Err(error) = self.fault(fault, begins) {
-                    self.record.undone.push(format!("{}: {error}", words(&fault.kind)));
-                }
+                self.fault_at(index, matches!(action, Action::FaultBegins(_)));
             }
+        }
+    }
+
+    /// Lets a fault begin or end. Of several alike at a time, the first begins and the last ends.
+    fn fault_at(&mut self, index: usize, begins: bool) {
+        let plan = self.plan;
+        let fault = &plan.fault[index];
+        let what = words(&fault.kind);
+        let alike = |lasting: &BTreeSet<usize>| {
+            lasting.iter().any(|other| plan.fault[*other].kind == fault.kind)
+        };
+        let acts = if begins {
+            let first = !alike(&self.lasting);
+            if fault.for_s > 0.0 {
+                self.lasting.insert(index);
+            }
+            first
+        } else {
+            self.lasting.remove(&index) && !alike(&self.lasting)
+        };
+        self.note(format!("{}{what}", if begins { "" } else { "end of " }));
+        let done = if acts { self.fault(fault, begins) } else { Ok(()) };
+        if let Err(error) = done {
+            let undone = format!("{what}: {error}");
+            if !self.record.undone.contains(&undone) {
+                self.record.undone.push(undone);
+            }
+        }
+    }
+
+    /// What lasts at the end of the run is ended, so that everybody can leave in good order.
+    fn end_faults(&mut self) {
+        let lasting = std::mem::take(&mut self.lasting);
+        self.ending = true;
+        for index in lasting {
+            let plan = self.plan;
+            // What cannot be ended goes with the cell.
+            let _ = self.fault(&plan.fault[index], false);
+        }
+        if self.restart_at_s.is_some() {
+            self.restart_at_s = Some(0.0);
+            self.watch_streamer();
         }
     }
 
@@ -272,12 +315,13 @@ impl<'a> Run<'a> {
 
     fn invite_one(&mut self, viewer: &Viewer, name: &str) -> io::Result<()> {
         let address = self.new_address();
-        let outside = viewer.nat.then(|| Ipv4Addr::from_bits(address.to_bits() + (1 << 16)));
+        let outside = viewer.nat.then(|| outside(address));
         let side = Side::Viewer(viewer.via.clone());
         let place = Place { address, side, outside, turn_only: viewer.turn_only };
         let log = self.options.folder.join(format!("{name}.log"));
         let arguments = viewer_arguments(viewer, self.plan);
         let mut person = Person::new(&self.router, place, arguments, &log)?;
+        person.until_s = viewer.leave_s.unwrap_or(self.plan.duration_s);
         person.start(name, &self.said)?;
         self.people.insert(name.into(), person);
         Ok(())
@@ -347,8 +391,14 @@ impl<'a> Run<'a> {
                     }
                 }
                 (None, Some(person)) => {
-                    person.close_account(at_s);
+                    let early = at_s < person.until_s && !person.killed;
                     person.gone();
+                    if early {
+                        self.note(format!("the process of {name} has ended"));
+                    }
+                }
+                (Some(Line::Ended { why }), None) if !why.contains("stdin was closed") => {
+                    self.record.undone.push(format!("{name}: {why}"));
                 }
                 (Some(Line::Health { asked, failed }), None) => {
                     self.record.health = (failed, asked);
@@ -370,7 +420,8 @@ impl<'a> Run<'a> {
         }
         if self.restart_at_s.is_some_and(|at_s| at_s <= self.now_s()) {
             self.restart_at_s = None;
-            match self.streamer.start(&self.streamer_host) {
+            let now_s = self.now_s();
+            match self.streamer.start(&self.streamer_host, now_s) {
                 Ok(()) => self.note("the streamer is ready again"),
                 Err(error) => self.record.undone.push(error.to_string()),
             }
@@ -400,8 +451,8 @@ impl<'a> Run<'a> {
             row.links.insert(name, one);
         }
         let observer = &self.observer;
-        for (name, person) in self.people.iter_mut().filter(|(_, person)| person.is_there()) {
-            let seen = person.row(seconds, |at_s| observer.published_by(at_s));
+        for (name, person) in self.people.iter_mut().filter(|(_, person)| person.is_due(at_s)) {
+            let seen = person.row(at_s, seconds, |at_s| observer.published_by(at_s));
             row.viewers.insert(name.clone(), seen);
         }
         for (name, (total, before)) in &mut self.traffic {
@@ -413,22 +464,22 @@ impl<'a> Run<'a> {
 
     fn finish(&mut self) {
         let end_s = self.now_s();
-        for person in self.people.values_mut().filter(|person| person.is_there()) {
-            person.close_account(end_s);
-        }
+        self.end_faults();
         send_away(&mut self.others);
         send_away(&mut self.people);
         let rested = self.wait_for_rest();
         self.record.after = rested;
         self.note("everybody has left");
         for (name, person) in &self.people {
-            let account = person.account(|at_s| self.observer.published_by(at_s));
+            let account = person.account(end_s, |at_s| self.observer.published_by(at_s));
             self.record.viewers.insert(name.clone(), account);
         }
         if let Some(how) = self.streamer.stop(STOP_TIMEOUT) {
             self.record.crashes += 1;
             self.note(how);
         }
+        // Also here: the outer process may be gone.
+        machine::remove_cgroups(&self.options.cell);
         if let Some((_, mut server)) = self.turn.take() {
             let _ = server.kill();
             let _ = server.wait();
@@ -443,7 +494,13 @@ impl<'a> Run<'a> {
         loop {
             std::thread::sleep(Duration::from_millis(250));
             self.observer.catch_up();
-            let (before, now) = (self.record.before?, self.observer.held()?);
+            let (before, now) = (self.record.before?, self.observer.held());
+            let Some(now) = now else {
+                if Instant::now() > deadline {
+                    return None;
+                }
+                continue;
+            };
             let rests = now.sessions <= before.sessions
                 && now.threads <= before.threads + REST_MARGIN
                 && now.descriptors <= before.descriptors + REST_MARGIN
@@ -453,6 +510,11 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+/// Where a host behind a translation is seen.
+pub(super) fn outside(address: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from_bits(address.to_bits() + (1 << 16))
 }
 
 /// What is worth an entry among the events.
@@ -484,79 +546,4 @@ fn empty(plan: &Plan, seed: u64, options: &Options, undone: Vec<String>) -> Reco
         undone,
         violations: Vec::new(),
     }
-}
-
-fn viewer_arguments(viewer: &Viewer, plan: &Plan) -> Vec<String> {
-    let kind = serde_json::to_value(viewer.kind).ok();
-    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-    let http = format!("http://{STREAMER}:{HTTP_PORT}/");
-    let rtsp = format!("rtsp://{STREAMER}:{RTSP_PORT}/{CAMERA}");
-    let framerate = plan.camera.framerate.to_string();
-    let lost_after = viewer.lost_after_s.to_string();
-    let words = [
-        "viewer",
-        "--kind",
-        kind,
-        "--http",
-        &http,
-        "--rtsp",
-        &rtsp,
-        "--framerate",
-        &framerate,
-        "--rejoin",
-        "--lost-after-s",
-        &lost_after,
-        "--wait",
-    ];
-    words.map(String::from).to_vec()
-}
-
-fn traffic_arguments(traffic: &Traffic, role: &str, sink: Ipv4Addr, seed: u64) -> Vec<String> {
-    let kind = match traffic.kind {
-        TrafficKind::TcpLong => "tcp-long",
-        TrafficKind::TcpShort => "tcp-short",
-        TrafficKind::UdpCbr => "udp-cbr",
-    };
-    let (address, count) = (format!("{sink}:5001"), traffic.count.to_string());
-    let (rate, seed) = (traffic.rate_kbps.to_string(), seed.to_string());
-    let words = [
-        "traffic",
-        "--kind",
-        kind,
-        "--role",
-        role,
-        "--address",
-        &address,
-        "--count",
-        &count,
-        "--rate-kbps",
-        &rate,
-        "--seed",
-        &seed,
-    ];
-    words.map(String::from).to_vec()
-}
-
-/// A TURN server in the core.
-fn turn_server(router: &Router, options: &Options) -> Result<(Host, Child), String> {
-    let (address, user, password) = TURN;
-    let start = || -> io::Result<(Host, Child)> {
-        let own = address.parse().map_err(io::Error::other)?;
-        let host = Host::new(own)?;
-        router.network().add(own, Arc::clone(&host.device), Side::Core, false);
-        let log = std::fs::File::create(options.folder.join("turnserver.log"))?;
-        let mut command = Command::new("turnserver");
-        command.args(["-n", "--listening-ip", address, "--relay-ip", address, "--lt-cred-mech"]);
-        command.args(["--user", &format!("{user}:{password}"), "--realm", "lensline"]);
-        command.args(["--no-tls", "--no-dtls", "--no-cli", "--log-file", "stdout"]);
-        command.args(["--pidfile", &turn_pidfile(&options.folder)]);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = host.spawn(command)?;
-        Ok((host, child))
-    };
-    start().map_err(|error| format!("turn_only: coturn: {error}; install Debian's coturn"))
-}
-
-fn turn_pidfile(folder: &Path) -> String {
-    folder.join("turnserver.pid").display().to_string()
 }

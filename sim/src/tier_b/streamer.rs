@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use toml::{Table, Value};
 
 use super::host::Host;
 use super::machine;
+use super::run::Options;
 use crate::plan::{CameraFault, FaultKind, Plan};
 
 /// How long it may take until it is ready.
@@ -33,7 +34,10 @@ pub const TURN: (&str, &str, &str) = ("10.9.0.2", "lensline", "simulated");
 
 /// The streamer.
 pub struct Streamer {
+    plan: Plan,
     binary: PathBuf,
+    /// Its cgroup's name, where the plan limits what it has.
+    cgroup: Option<String>,
     config: PathBuf,
     log: PathBuf,
     /// Its small disk, where the plan fills it.
@@ -46,15 +50,9 @@ pub struct Streamer {
 
 impl Streamer {
     /// Prepares it for a plan; files go to `folder`.
-    pub fn new(
-        plan: &Plan,
-        binary: &Path,
-        folder: &Path,
-        undone: &mut Vec<String>,
-    ) -> io::Result<Self> {
+    pub fn new(plan: &Plan, options: &Options, undone: &mut Vec<String>) -> io::Result<Self> {
+        let folder = &options.folder;
         let config = folder.join("lensline.toml");
-        let text = toml::to_string(&configuration(plan)).map_err(io::Error::other)?;
-        fs::write(&config, text)?;
         let has =
             |wanted: fn(&FaultKind) -> bool| plan.fault.iter().any(|fault| wanted(&fault.kind));
         let mut log = folder.join("lensline.log");
@@ -75,11 +73,26 @@ impl Streamer {
                 undone.push("clock-step: install Debian's faketime".into());
             }
         }
-        Ok(Self { binary: binary.into(), config, log, disk, clock, child: None, crashes: 0 })
+        let squeezed = has(|kind| matches!(kind, FaultKind::Cpu { .. } | FaultKind::Memory { .. }));
+        Ok(Self {
+            plan: plan.clone(),
+            binary: options.lensline.clone(),
+            cgroup: squeezed.then(|| options.cell.clone()),
+            config,
+            log,
+            disk,
+            clock,
+            child: None,
+            crashes: 0,
+        })
     }
 
-    /// Starts it on its host, and waits until it is ready.
-    pub fn start(&mut self, host: &Host) -> io::Result<()> {
+    /// Starts it on its host, and waits until it is ready. `now_s` is the moment of the run, from
+    /// which its camera counts the faults that are still to come.
+    pub fn start(&mut self, host: &Host, now_s: f64) -> io::Result<()> {
+        let config =
+            toml::to_string(&configuration(&self.plan, now_s)).map_err(io::Error::other)?;
+        fs::write(&self.config, config)?;
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(&self.config);
@@ -92,6 +105,10 @@ impl Streamer {
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let mut child = host.spawn(command)?;
+        if let Some(name) = &self.cgroup {
+            // Before it has memory, which stays with the group that it was in then.
+            machine::join(name, child.id());
+        }
         let stdout = child.stdout.take();
         let (ready, waiting) = mpsc::channel();
         std::thread::spawn(move || {
@@ -180,10 +197,10 @@ fn words(status: ExitStatus) -> String {
     }
 }
 
-/// The streamer's configuration for a plan.
-fn configuration(plan: &Plan) -> Table {
+/// The streamer's configuration for a plan, where it starts at `now_s`.
+fn configuration(plan: &Plan, now_s: f64) -> Table {
     let camera = &plan.camera;
-    let faults: Vec<_> = plan.fault.iter().filter_map(camera_fault).collect();
+    let faults: Vec<_> = plan.fault.iter().filter_map(|fault| camera_fault(fault, now_s)).collect();
     let mut source = Table::new();
     source.insert("kind".into(), "simulated".into());
     source.insert("noise".into(), camera.noise.into());
@@ -243,7 +260,7 @@ fn merge(config: &mut Table, over: &Table) {
     }
 }
 
-fn camera_fault(fault: &crate::plan::Fault) -> Option<Value> {
+fn camera_fault(fault: &crate::plan::Fault, now_s: f64) -> Option<Value> {
     let FaultKind::Camera { what } = fault.kind else { return None };
     let kind = match what {
         CameraFault::Freeze => "freeze",
@@ -252,29 +269,35 @@ fn camera_fault(fault: &crate::plan::Fault) -> Option<Value> {
         CameraFault::Slow => "slow",
         CameraFault::Garbage => "garbage",
     };
+    let after_s = (fault.at_s - now_s).max(0.0);
+    if fault.at_s + fault.for_s < now_s {
+        return None;
+    }
     let mut one =
-        table(&[("at_ms", (fault.at_s * 1e3) as i64), ("for_ms", (fault.for_s * 1e3) as i64)]);
+        table(&[("at_ms", (after_s * 1e3) as i64), ("for_ms", (fault.for_s * 1e3) as i64)]);
     one.insert("kind".into(), kind.into());
     Some(one.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn a_plan_s_own_configuration_goes_over_what_the_plan_gives() {
-        let text = "title = \"t\"\nduration_s = 1\n[camera]\nbitrate_kbps = 700\n\
+        let text = "title = \"t\"\nduration_s = 9\n[camera]\nbitrate_kbps = 700\n\
                     [streamer.config.limits]\nwebrtc_sessions_max = 100\n\
                     [[streamer.config.camera]]\nflip = \"vertical\"\n\
                     [[fault]]\nat_s = 2\nfor_s = 1\nkind = \"camera\"\nwhat = \"unplug\"\n";
-        let config = Plan::parse("p", text, Path::new(".")).map(|plan| configuration(&plan));
+        let config = Plan::parse("p", text, Path::new(".")).map(|plan| configuration(&plan, -1.5));
         let text = config.map(|config| config.to_string()).unwrap_or_default();
         for part in [
             "webrtc_sessions_max = 100",
             "flip = \"vertical\"",
             "bitrate_kbps = 700",
-            "at_ms = 2000",
+            "at_ms = 3500",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
