@@ -85,8 +85,9 @@ impl Drop for Host {
 /// Makes this thread's own network.
 fn network(address: Ipv4Addr) -> io::Result<tun_rs::SyncDevice> {
     unshare(CloneFlags::CLONE_NEWNET)?;
-    // Router solicitations and the like would be packets that no plan asked for.
-    let _ = std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+    // Router solicitations and the like would be packets that no plan asked for. Not for loopback,
+    // which is there already: chromedriver does not start without `::1`.
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     let device =
         tun_rs::DeviceBuilder::new().name("tun0").mtu(MTU).build_sync().map_err(|error| {
             io::Error::new(

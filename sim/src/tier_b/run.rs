@@ -321,7 +321,7 @@ impl<'a> Run<'a> {
         let log = self.options.folder.join(format!("{name}.log"));
         let arguments = viewer_arguments(viewer, self.plan);
         let mut person = Person::new(&self.router, place, arguments, &log)?;
-        person.until_s = viewer.leave_s.unwrap_or(self.plan.duration_s);
+        person.until_s = viewer.leave_s.unwrap_or(f64::INFINITY);
         person.start(name, &self.said)?;
         self.people.insert(name.into(), person);
         Ok(())
