@@ -80,6 +80,10 @@ impl Window {
     }
 }
 
+/// Clients tell of their pictures five times a second: what was published in so long at the end of a
+/// window may not be told of yet, and is not held against them.
+const UNTOLD_S: f64 = 0.2;
+
 /// A figure of a viewer.
 pub fn of_viewer(record: &Record, name: &str, what: Measure, window: Window) -> Seen {
     let Some(account) = record.viewers.get(name) else {
@@ -130,10 +134,14 @@ impl Viewer<'_> {
     fn frames_share(&self) -> Seen {
         let (frames, published) = match self.window.whole {
             true => (self.account.frames, self.account.published),
-            false => self.rows().fold((0, 0), |(frames, published), (row, mine)| {
-                let meanwhile = mine.published.unwrap_or(row.streamer.published);
-                (frames + mine.frames, published + meanwhile)
-            }),
+            false => {
+                let all = self.rows().fold((0, 0), |(frames, published), (row, mine)| {
+                    let meanwhile = mine.published.unwrap_or(row.streamer.published);
+                    (frames + mine.frames, published + meanwhile)
+                });
+                let untold = (f64::from(self.record.plan.camera.framerate) * UNTOLD_S) as u64;
+                (all.0, all.1.saturating_sub(untold).max(all.0.min(all.1)))
+            }
         };
         match published {
             0 => Seen::unknown("nothing was published while it was there"),
