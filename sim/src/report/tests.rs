@@ -128,7 +128,11 @@ fn every_measure_is_judged_by_its_bound() {
             Missing,
         ),
         ("what = \"frames_share\", of = \"anna\", min = 0.99, to_s = 10", Some(1.0), Holds),
-        ("what = \"frames_share\", of = \"anna\", min = 0.6, from_s = 15", Some(75.0 / 144.0), Broken),
+        (
+            "what = \"frames_share\", of = \"anna\", min = 0.6, from_s = 15",
+            Some(75.0 / 144.0),
+            Broken,
+        ),
         ("what = \"frames_share\", of = \"bert\", min = 1.0, from_s = 3", Some(1.0), Holds),
         ("what = \"longest_gap_ms\", of = \"anna\", max = 1000", Some(1500.0), Broken),
         ("what = \"longest_gap_ms\", of = \"anna\", max = 500, from_s = 11", Some(500.0), Holds),
