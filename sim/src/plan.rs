@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::link::{Change, Shape};
 
 pub use check::{PlanError, matches};
+pub use lensline_clients::Player as ViewerKind;
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,47 +142,6 @@ pub struct ChangeAt {
     pub down: Change,
     /// Towards the streamer.
     pub up: Change,
-}
-
-/// A kind of viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ViewerKind {
-    /// str0m by WHEP: our own light receiver.
-    Light,
-    /// str0m by WebSocket signalling.
-    Websocket,
-    /// GStreamer's webrtcbin by WHEP; decodes.
-    Webrtcbin,
-    /// Chromium on the viewer page; decodes.
-    Chromium,
-    /// Python's aiortc by WHEP.
-    Aiortc,
-    /// GStreamer's rtspsrc over TCP; decodes.
-    RtspTcp,
-    /// GStreamer's rtspsrc over UDP; decodes.
-    RtspUdp,
-    /// ffmpeg over RTSP and TCP.
-    FfmpegTcp,
-    /// ffmpeg over RTSP and UDP.
-    FfmpegUdp,
-    /// retina over RTSP and TCP, as recorders do.
-    Recorder,
-}
-
-impl ViewerKind {
-    /// Whether its pictures come over WebRTC.
-    pub fn is_webrtc(self) -> bool {
-        matches!(
-            self,
-            Self::Light | Self::Websocket | Self::Webrtcbin | Self::Chromium | Self::Aiortc
-        )
-    }
-
-    /// Whether its pictures come over TCP.
-    pub fn is_tcp(self) -> bool {
-        matches!(self, Self::RtspTcp | Self::FfmpegTcp | Self::Recorder)
-    }
 }
 
 /// Viewers of one kind.

@@ -33,12 +33,11 @@ impl Figures {
         let later: Vec<_> = rows.iter().filter(|row| number(&row["at_s"]) > 5.5).collect();
         let kbps = |key| later.iter().map(|row| of(row, key)).sum::<f64>() / later.len() as f64;
         let lost: f64 = rows.iter().map(|row| of(row, "lost")).sum();
-        let packets = record["links"]["access"]["offered"].as_f64();
         let bytes: f64 = rows.iter().map(|row| of(row, "offered_kbps") * 125.0).sum();
         Ok(Self {
             frames_share: number(&viewer["frames"]) / number(&viewer["published"]),
             // Packets of about 1,000 bytes: frames of 33 kbit in packets of at most 1,200.
-            lost_share: lost / packets.unwrap_or(bytes / 1_000.0),
+            lost_share: lost / (bytes / 1_000.0),
             offered_kbps: kbps("offered_kbps"),
             queue_max_ms: rows.iter().map(|row| of(row, "queue_ms")).fold(0.0, f64::max),
             rejoins: number(&viewer["rejoins"]),

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use lensline_clients::{
-    Attention, Faces, GAP_MIN, Gap, JoinError, Newcomer, Player, Tally, Viewer,
-};
+use lensline_clients::{Attention, Faces, GAP_MIN, Gap, JoinError, Newcomer, Tally, Viewer};
 use serde::de::value::{Error as NoKind, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -105,7 +103,7 @@ async fn stay(
     totals: &mut Totals,
 ) -> End {
     let attention = Attention { framerate: args.framerate, closely: true };
-    let mut newcomer = Newcomer::new(player(args.kind), attention);
+    let mut newcomer = Newcomer::new(args.kind, attention);
     newcomer.prepare().await;
     say(&Line::Joining);
     let asked = Instant::now();
@@ -204,21 +202,6 @@ fn words(error: &JoinError) -> String {
     match error {
         JoinError::Refused { status, body, .. } => format!("refused with {status}: {body}"),
         JoinError::Failed(why) => why.clone(),
-    }
-}
-
-fn player(kind: ViewerKind) -> Player {
-    match kind {
-        ViewerKind::Light => Player::Light,
-        ViewerKind::Websocket => Player::Websocket,
-        ViewerKind::Webrtcbin => Player::Webrtcbin,
-        ViewerKind::Chromium => Player::Chromium,
-        ViewerKind::Aiortc => Player::Aiortc,
-        ViewerKind::RtspTcp => Player::RtspTcp,
-        ViewerKind::RtspUdp => Player::RtspUdp,
-        ViewerKind::FfmpegTcp => Player::FfmpegTcp,
-        ViewerKind::FfmpegUdp => Player::FfmpegUdp,
-        ViewerKind::Recorder => Player::Recorder,
     }
 }
 

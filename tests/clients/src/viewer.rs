@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -26,8 +27,9 @@ const AIORTC_SECONDS: &str = "1000000000";
 /// Longer than anybody looks.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// What a viewer watches with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a viewer watches with; plans of the simulator call it by the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Player {
     /// str0m, by WHEP.
     Light,
@@ -49,6 +51,21 @@ pub enum Player {
     FfmpegUdp,
     /// retina over TCP.
     Recorder,
+}
+
+impl Player {
+    /// Whether its pictures come over WebRTC.
+    pub fn is_webrtc(self) -> bool {
+        matches!(
+            self,
+            Self::Light | Self::Websocket | Self::Webrtcbin | Self::Chromium | Self::Aiortc
+        )
+    }
+
+    /// Whether its pictures come over TCP.
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Self::RtspTcp | Self::FfmpegTcp | Self::Recorder)
+    }
 }
 
 /// How a viewer is looked at.
