@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and everything that is answered without streaming.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, LogFormat, Overrides};
 use crate::error::Error;
+use crate::password::{self, PASSWORD_BYTES_MAX};
 use crate::probe;
 
 /// One camera, one encode, every viewer, now: streams cameras to browsers over WebRTC and to
@@ -40,6 +41,12 @@ pub enum Command {
     },
     /// Print the complete default configuration, commented.
     Config,
+    /// Read a password on stdin and print its argon2id hash for [[auth.users]].
+    HashPassword {
+        /// Print digest_ha1 for this user instead, for RTSP players that speak only Digest.
+        #[arg(long, value_name = "USER")]
+        digest: Option<String>,
+    },
 }
 
 /// `lensline run`
@@ -144,6 +151,37 @@ pub fn example() -> Result<(), Error> {
     print(config::EXAMPLE.trim_end())
 }
 
+/// `lensline hash-password`: the password is the first line of stdin; a person is asked for it, and
+/// does not see it.
+///
+/// # Errors
+/// Where there is no password, or it is longer than a visitor may send.
+pub fn hash_password(digest: Option<&str>) -> Result<(), Error> {
+    let password = match std::io::stdin().is_terminal() {
+        true => rpassword::prompt_password("Password: "),
+        false => first_line(),
+    };
+    let password =
+        password.map_err(|error| Error::Config(format!("stdin gives no password: {error}")))?;
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(Error::Config(format!(
+            "the password has {} bytes; give one of 1 to {PASSWORD_BYTES_MAX} on stdin",
+            password.len()
+        )));
+    }
+    match digest {
+        None => print(&password::hash(&password)?),
+        Some(user) => print(&password::rtsp_digest(user, &password)),
+    }
+}
+
+fn first_line() -> std::io::Result<String> {
+    let mut line = String::new();
+    // One more than is allowed, so that too much is told from just enough.
+    std::io::stdin().lock().take(PASSWORD_BYTES_MAX as u64 + 2).read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 /// Writes an answer to stdout. A reader who went away early, as `head` does, is no error.
 fn print(text: &str) -> Result<(), Error> {
     match writeln!(std::io::stdout().lock(), "{text}") {
@@ -169,7 +207,15 @@ mod tests {
         assert_eq!(run.listen.unwrap().port(), 1);
         assert_eq!(run.rtsp_listen.unwrap().port(), 2);
         assert_eq!(run.log_format, Some(LogFormat::Json));
-        for line in ["check", "check --config x", "probe", "probe --json", "config"] {
+        for line in [
+            "check",
+            "check --config x",
+            "probe",
+            "probe --json",
+            "config",
+            "hash-password",
+            "hash-password --digest anna",
+        ] {
             let words = ["lensline"].into_iter().chain(line.split(' '));
             assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
         }

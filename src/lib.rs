@@ -13,8 +13,8 @@
 //! # Layers, imports only downwards
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
-//! {distributor, admission, guard, metrics, log} →
-//! {config, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
+//! {distributor, admission, auth, guard, metrics, log} →
+//! {config, password, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -31,6 +31,7 @@ pub mod guard;
 pub mod http;
 
 pub mod admission;
+pub mod auth;
 pub mod catalog;
 pub mod clock;
 pub mod config;
@@ -42,6 +43,7 @@ pub mod memory;
 pub mod metrics;
 pub mod nal;
 pub mod packets;
+pub mod password;
 pub mod probe;
 pub mod shutdown;
 pub mod workarounds;

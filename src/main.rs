@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Probe { json } => init_gstreamer().and_then(|()| cli::probe(json)),
         Command::Config => cli::example(),
+        Command::HashPassword { digest } => cli::hash_password(digest.as_deref()),
     };
     let code = match &outcome {
         Ok(()) => ExitCode::SUCCESS,

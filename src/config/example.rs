@@ -79,6 +79,7 @@ mod tests {
             "",
             "server",
             "auth",
+            "auth.users[0]",
             "rtsp",
             "webrtc",
             "webrtc.turn_servers[0]",

@@ -58,8 +58,72 @@ pub struct Server {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// `none`, written out, lets anybody in also from other machines.
+    /// `none`, written out, lets anybody in also from other machines. Not given, it is `users`
+    /// where there are some.
     pub mode: Option<AuthMode>,
+    /// Who may come in.
+    pub users: Vec<User>,
+}
+
+/// `[[auth.users]]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The argon2id hash of the password, as `lensline hash-password` prints it.
+    pub password_hash: Secret,
+    /// MD5(name:realm:password) in hexadecimal, for RTSP players that speak Digest only.
+    #[serde(default)]
+    pub digest_ha1: Option<Secret>,
+    /// The cameras they may watch, by id; all where not given.
+    #[serde(default)]
+    pub cameras: Option<Vec<String>>,
+    /// What they may do.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// `auth.users.role`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// They look.
+    #[default]
+    Viewer,
+    /// They change things too, and end sessions.
+    Operator,
+}
+
+/// Text that is never shown: not in logs, messages or answers.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Auth {
+    /// Whether visitors must prove who they are.
+    pub fn is_required(&self) -> bool {
+        !self.users.is_empty()
+    }
+}
+
+impl Secret {
+    /// The text, for who must use it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// How visitors prove who they are.
@@ -68,6 +132,8 @@ pub struct Auth {
 pub enum AuthMode {
     /// They do not.
     None,
+    /// By name and password of one of the users.
+    Users,
 }
 
 /// `[rtsp]`
@@ -149,7 +215,7 @@ pub struct TurnServer {
     pub username: String,
     /// The password.
     #[serde(default)]
-    pub credential: String,
+    pub credential: Secret,
 }
 
 /// An inclusive range of ports, written `"first-last"`.

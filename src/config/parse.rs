@@ -336,11 +336,6 @@ fn explain(fault: &Fault, root: &Node) -> (String, String) {
     let text = path.to_string();
     match &fault.kind {
         FaultKind::UnknownKey { known } => unknown_key(&path, known),
-        FaultKind::UnknownName { name, .. } if text == "auth.mode" => (
-            format!("this version does not have \"{name}\" yet"),
-            "write mode = \"none\" to let everybody in, or leave it out and listen on loopback only"
-                .into(),
-        ),
         FaultKind::UnknownName { name, known } => {
             (format!("there is no \"{name}\""), choose(name, known, '"'))
         }
@@ -360,7 +355,7 @@ fn explain(fault: &Fault, root: &Node) -> (String, String) {
 }
 
 fn unknown_key(path: &Path, known: &[&str]) -> (String, String) {
-    const LATER: [&str; 5] = ["server.tls", "rtsp.tls", "auth.users", "sensor", "telemetry"];
+    const LATER: [&str; 4] = ["server.tls", "rtsp.tls", "sensor", "telemetry"];
     if LATER.contains(&path.to_string().as_str()) {
         let remedy = "take it out until a version that has it";
         return ("this version does not have it yet".into(), remedy.into());

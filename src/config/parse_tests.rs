@@ -102,10 +102,8 @@ fn what_a_later_version_brings_is_named_as_that() {
     for (text, path) in [
         ("[server]\ntls = { certificate = 'x' }", "server.tls"),
         ("[rtsp]\ntls = true", "rtsp.tls"),
-        ("[[auth.users]]\nname = 'x'", "auth.users"),
         ("[[sensor]]\nkind = 'imu'", "sensor"),
         ("[telemetry]\nrate = 1", "telemetry"),
-        ("[auth]\nmode = 'password'", "auth.mode"),
     ] {
         assert_problem(text, &[path, "this version does not have", "yet; "]);
     }
@@ -235,6 +233,13 @@ fn the_command_line_overrides_and_is_checked_likewise() {
 
 #[test]
 fn no_password_is_repeated_in_a_problem() {
+    let user = "[[auth.users]]\nname = 'a'\npassword_hash = 'hunter2'\ndigest_ha1 = 'hunter2'\n";
+    let all = problems(user).join("\n");
+    assert!(all.contains("auth.users[0].password_hash: is no PHC string"), "{all}");
+    assert!(
+        all.contains("auth.users[0].digest_ha1: is not 32") && !all.contains("hunter2"),
+        "{all}"
+    );
     let text = "[[webrtc.turn_servers]]\nurl='turn:u:hunter2@h'\nusername='u'\ncredential=123456\n\
                 [[camera]]\nid='a'\nsource={kind='rtsp',url='http://u:hunter2@h/'}\n";
     let all = problems(text).join("\n");

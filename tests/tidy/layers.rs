@@ -12,9 +12,10 @@ const LAYERS: [&[&str]; 7] = [
     &["http", "probe"],
     &["camera", "egress"],
     &["catalog"],
-    &["distributor", "admission", "guard", "metrics", "log"],
+    &["distributor", "admission", "auth", "guard", "metrics", "log"],
     &[
         "config",
+        "password",
         "elements",
         "workarounds",
         "frame",
@@ -29,8 +30,13 @@ const LAYERS: [&[&str]; 7] = [
 
 /// Pairs that never meet, although their layers would let them: they are joined elsewhere, or time
 /// is an argument.
-const STRANGERS: [(&str, &str); 4] =
-    [("camera", "egress"), ("egress", "camera"), ("distributor", "clock"), ("admission", "clock")];
+const STRANGERS: [(&str, &str); 5] = [
+    ("camera", "egress"),
+    ("egress", "camera"),
+    ("distributor", "clock"),
+    ("admission", "clock"),
+    ("auth", "clock"),
+];
 
 /// One module names another.
 #[derive(Clone, Debug)]

@@ -1,12 +1,13 @@
 //! What the values mean, alone and together: everything that can be wrong with a configuration
 //! whose types are right.
 
+mod auth;
 mod camera;
 mod webrtc;
 
 use std::net::SocketAddr;
 
-use super::{AuthMode, Config, Limits, Log, Rtsp};
+use super::{Config, Limits, Log, Rtsp};
 
 /// Sessions at a time of one kind: beyond, threads and file descriptors run out first.
 const SESSIONS_MAX: usize = 1_000;
@@ -26,6 +27,7 @@ pub(super) struct Finding {
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
     listening(&mut found, config);
+    auth::check(&mut found, &config.auth, &config.camera);
     origins(&mut found, &config.server.allowed_origins);
     transports(&mut found, &config.rtsp);
     webrtc::check(&mut found, &config.webrtc, &config.limits);
@@ -72,13 +74,14 @@ impl Findings {
 fn listening(found: &mut Findings, config: &Config) {
     let (http, rtsp) = (config.server.listen, config.rtsp.listen);
     for (path, address) in [("server.listen", http), ("rtsp.listen", rtsp)] {
-        if !address.ip().is_loopback() && config.auth.mode != Some(AuthMode::None) {
+        if !address.ip().is_loopback() && config.auth.mode.is_none() && config.auth.users.is_empty()
+        {
             found.between(
                 &[path, "auth.mode"],
                 format!("other machines can reach {address}, and no authentication is configured"),
                 format!(
-                    "write mode = \"none\" under [auth] to let everybody in, or listen on \
-                     127.0.0.1:{}",
+                    "add [[auth.users]], or write mode = \"none\" under [auth] to let everybody in, \
+                     or listen on 127.0.0.1:{}",
                     address.port()
                 ),
             );

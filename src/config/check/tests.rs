@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Camera, Crop, EncoderKind, Fault, FaultKind, Flip, PortRange, RenditionConfig, RtspTransport,
-    Simulated, Source, TurnServer, WebrtcEngine,
+    AuthMode, Camera, Crop, EncoderKind, Fault, FaultKind, Flip, PortRange, RenditionConfig,
+    RtspTransport, Simulated, Source, TurnServer, WebrtcEngine,
 };
 
 fn config(camera: impl FnOnce(&mut Camera)) -> Config {
@@ -45,6 +45,44 @@ fn only_loopback_or_a_written_out_none_may_be_listened_on() {
     assert!(remedy.contains("127.0.0.1:8080"), "{remedy}");
     open.auth.mode = Some(AuthMode::None);
     assert!(findings(&open).is_empty());
+}
+
+#[test]
+fn users_let_other_machines_in_and_must_make_sense() {
+    use crate::config::User;
+    let hash = crate::password::hash("secret").unwrap();
+    let user = |name: &str| User {
+        name: name.into(),
+        password_hash: hash.clone().into(),
+        ..User::default()
+    };
+    let mut config = config(|_| ());
+    config.server.listen = SocketAddr::from(([0, 0, 0, 0], 8080));
+    config.auth.users = vec![user("anna"), user("otto")];
+    assert!(findings(&config).is_empty());
+    for (path, change) in [
+        ("auth.users[1].name", |config| config.auth.users[1].name = "anna".into()),
+        ("auth.users[0].name", |config| config.auth.users[0].name = "an:na".into()),
+        ("auth.users[0].name", |config| config.auth.users[0].name = String::new()),
+        ("auth.users[0].cameras[0]", |config| {
+            config.auth.users[0].cameras = Some(vec!["cellar".into()]);
+        }),
+        ("auth.users[0].digest_ha1", |config| {
+            config.auth.users[0].digest_ha1 = Some("x".to_owned().into());
+        }),
+        ("auth.mode", |config| config.auth.mode = Some(AuthMode::None)),
+        ("auth.users", |config| {
+            config.auth.users = (0..101)
+                .map(|n| User { name: n.to_string(), ..config.auth.users[0].clone() })
+                .collect();
+        }),
+    ] as [(&str, fn(&mut Config)); 7]
+    {
+        let mut wrong = config.clone();
+        change(&mut wrong);
+        assert_eq!(paths(&wrong), [path]);
+    }
+    assert_wrong("auth.mode", |config| config.auth.mode = Some(AuthMode::Users));
 }
 
 #[test]
@@ -98,7 +136,7 @@ fn stun_and_turn_have_the_form_of_their_rfcs() {
     let turn = |url: &str, username: &str| TurnServer {
         url: url.into(),
         username: username.into(),
-        credential: "secret".into(),
+        credential: "secret".to_owned().into(),
     };
     for right in ["turn:h", "turns:h:5349", "turn:h?transport=tcp"] {
         let mut config = config(|_| ());
@@ -138,7 +176,7 @@ fn str0m_asks_no_server_for_candidates() {
         config.webrtc.stun_servers = vec!["stun:stun.example.org".into()];
     });
     assert_wrong("webrtc.engine", |config| {
-        let (username, credential) = ("u".to_owned(), "p".to_owned());
+        let (username, credential) = ("u".to_owned(), "p".to_owned().into());
         config.webrtc.engine = WebrtcEngine::Str0m;
         config.webrtc.turn_servers =
             vec![TurnServer { url: "turn:h".into(), username, credential }];

@@ -56,7 +56,9 @@ fn turn_servers(found: &mut Findings, webrtc: &Webrtc) {
                  username and credential as keys of their own",
             );
         }
-        for (key, value) in [("username", &server.username), ("credential", &server.credential)] {
+        for (key, value) in
+            [("username", &*server.username), ("credential", server.credential.reveal())]
+        {
             if value.is_empty() {
                 let message = "is empty, and a TURN server lets nobody in without it";
                 found.add(&path(key), message, format!("add {key} = \"…\""));

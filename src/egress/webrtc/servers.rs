@@ -28,7 +28,7 @@ pub fn list(config: &Webrtc) -> Vec<IceServer> {
     let turn = config.turn_servers.iter().map(|server| IceServer {
         url: server.url.clone(),
         username: Some(server.username.clone()),
-        credential: Some(server.credential.clone()),
+        credential: Some(server.credential.reveal().to_owned()),
     });
     stun.chain(turn).collect()
 }
@@ -42,7 +42,7 @@ pub fn stun(url: &str) -> String {
 /// `turn://user:password@host:port`, as webrtcbin wants it.
 pub fn turn(server: &TurnServer) -> String {
     let (scheme, rest) = server.url.split_once(':').unwrap_or(("turn", &server.url));
-    let (user, password) = (escape(&server.username), escape(&server.credential));
+    let (user, password) = (escape(&server.username), escape(server.credential.reveal()));
     format!("{scheme}://{user}:{password}@{}", rest.trim_start_matches('/'))
 }
 
@@ -67,7 +67,7 @@ mod tests {
         let server = TurnServer {
             url: "turn:turn.example:3478?transport=udp".into(),
             username: "1700000000:me".into(),
-            credential: "a/b=@".into(),
+            credential: "a/b=@".to_owned().into(),
         };
         assert_eq!(
             turn(&server),
