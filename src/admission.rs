@@ -1,10 +1,10 @@
-//! How many may come in: session limits per kind and address, and how fast they may join.
+//! How many may come in: session limits per kind, address and user, and how fast they may join.
 //!
 //! Sans-IO: the time is an argument, so that the simulator runs the same code in virtual time.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Which limit a session counts against.
@@ -35,6 +35,8 @@ pub struct Limits {
     pub rtsp_sessions_max: usize,
     /// Sessions of both kinds at a time from one address.
     pub sessions_per_address_max: usize,
+    /// Sessions of both kinds at a time of one user.
+    pub sessions_per_user_max: usize,
     /// Joins in any one second; as many may come at once after a quiet second.
     pub joins_per_second_max: u32,
 }
@@ -56,6 +58,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// This user has as many sessions as one may have.
+    #[error("this user has all the {max} sessions that one may have")]
+    User {
+        /// The limit.
+        max: usize,
+    },
     /// Too many joins in too short a time.
     #[error("more than {max} joins a second")]
     Rate {
@@ -70,6 +78,7 @@ impl Refusal {
         match self {
             Self::Sessions { .. } => "sessions_max",
             Self::Address { .. } => "sessions_per_address_max",
+            Self::User { .. } => "sessions_per_user_max",
             Self::Rate { .. } => "joins_per_second_max",
         }
     }
@@ -77,7 +86,9 @@ impl Refusal {
     /// When it is worth another try.
     pub const fn retry_after(self) -> Duration {
         match self {
-            Self::Sessions { .. } | Self::Address { .. } => Duration::from_secs(5),
+            Self::Sessions { .. } | Self::Address { .. } | Self::User { .. } => {
+                Duration::from_secs(5)
+            }
             Self::Rate { .. } => Duration::from_secs(1),
         }
     }
@@ -95,6 +106,7 @@ struct State {
     webrtc_sessions: usize,
     rtsp_sessions: usize,
     per_address: HashMap<IpAddr, usize>,
+    per_user: HashMap<Arc<str>, usize>,
     /// Joins that may still come at once, in billionths, and when that was reckoned.
     allowance_nano: u64,
     reckoned: Duration,
@@ -107,6 +119,7 @@ pub struct Permit {
     admission: Admission,
     kind: Kind,
     address: IpAddr,
+    user: OnceLock<Arc<str>>,
 }
 
 const NANO: u64 = 1_000_000_000;
@@ -119,6 +132,7 @@ impl Admission {
             webrtc_sessions: 0,
             rtsp_sessions: 0,
             per_address: HashMap::new(),
+            per_user: HashMap::new(),
             allowance_nano: u64::from(limits.joins_per_second_max) * NANO,
             reckoned: Duration::ZERO,
         };
@@ -136,7 +150,7 @@ impl Admission {
     /// The limit that was reached.
     pub fn admit(&self, kind: Kind, address: IpAddr, now: Duration) -> Result<Permit, Refusal> {
         self.with(|state| state.admit(kind, address, now))?;
-        Ok(Permit { admission: self.clone(), kind, address })
+        Ok(Permit { admission: self.clone(), kind, address, user: OnceLock::new() })
     }
 
     /// Sessions of this kind that are inside.
@@ -190,20 +204,55 @@ impl State {
         Ok(())
     }
 
-    fn release(&mut self, kind: Kind, address: IpAddr) {
+    fn release(&mut self, kind: Kind, address: IpAddr, user: Option<&Arc<str>>) {
         *self.sessions(kind) -= 1;
-        if let Some(here) = self.per_address.get_mut(&address) {
-            *here -= 1;
-            if *here == 0 {
-                self.per_address.remove(&address);
-            }
+        give_back(&mut self.per_address, &address);
+        if let Some(user) = user {
+            give_back(&mut self.per_user, user);
         }
+    }
+}
+
+fn give_back<K: std::hash::Hash + Eq>(taken: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = taken.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            taken.remove(key);
+        }
+    }
+}
+
+impl Permit {
+    /// Counts the session as one of `user`'s, once it is known whose it is. The first name stays.
+    ///
+    /// # Errors
+    /// Where the user has as many as one may have.
+    pub fn count_for(&self, user: &Arc<str>) -> Result<(), Refusal> {
+        self.admission.with(|state| {
+            if self.user.get().is_some() {
+                return Ok(());
+            }
+            let max = state.limits.sessions_per_user_max;
+            if state.per_user.get(user).is_some_and(|count| *count >= max) {
+                return Err(Refusal::User { max });
+            }
+            *state.per_user.entry(Arc::clone(user)).or_insert(0) += 1;
+            // Under the lock, and empty a moment ago.
+            let _ = self.user.set(Arc::clone(user));
+            Ok(())
+        })
+    }
+
+    /// Whose session it is, where that is known.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.get()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.with(|state| state.release(self.kind, self.address));
+        let user = self.user.get();
+        self.admission.with(|state| state.release(self.kind, self.address, user));
     }
 }
 
@@ -216,6 +265,7 @@ mod tests {
         webrtc_sessions_max: 3,
         rtsp_sessions_max: 2,
         sessions_per_address_max: 2,
+        sessions_per_user_max: 1,
         joins_per_second_max: 4,
     };
 
@@ -244,6 +294,22 @@ mod tests {
         let refusal = door.admit(Kind::Webrtc, address(1), Duration::ZERO).unwrap_err();
         assert_eq!(refusal, Refusal::Address { max: 2 });
         let _other = door.admit(Kind::Webrtc, address(2), Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn one_user_has_so_many_sessions_wherever_they_are() {
+        let door = Admission::new(LIMITS);
+        let admit = |last| door.admit(Kind::Webrtc, address(last), Duration::ZERO).unwrap();
+        let (anna, otto): (Arc<str>, Arc<str>) = ("anna".into(), "otto".into());
+        let first = admit(1);
+        first.count_for(&anna).unwrap();
+        first.count_for(&otto).unwrap();
+        assert_eq!(first.user(), Some(&anna), "the first name stays");
+        let second = admit(2);
+        assert_eq!(second.count_for(&anna), Err(Refusal::User { max: 1 }));
+        second.count_for(&otto).unwrap();
+        drop(first);
+        admit(1).count_for(&anna).unwrap();
     }
 
     #[test]

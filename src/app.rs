@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{self, Admission};
+use crate::auth::Auth;
 use crate::camera;
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
@@ -83,6 +84,7 @@ impl App {
         let shutdown = Shutdown::new();
         let registry = Registry::new(Arc::clone(&metrics));
         let teardowns = Teardowns::new(metrics.teardowns_stuck.clone());
+        let auth = Auth::new(&config.auth);
         let admission = Admission::new(limits(&config.limits));
         let listener = listen(config.server.listen).await?;
 
@@ -108,6 +110,7 @@ impl App {
             &config.rtsp,
             Arc::clone(&catalog),
             admission.clone(),
+            auth.clone(),
             registry.clone(),
             Arc::clone(&metrics),
             teardowns.clone(),
@@ -129,7 +132,9 @@ impl App {
             metrics,
             ice_servers: webrtc::servers::list(&config.webrtc),
             signalling: Arc::new(engine),
+            auth,
             allowed_origins: config.server.allowed_origins.clone(),
+            allowed_hosts: config.server.allowed_hosts.clone(),
             workarounds: workarounds(),
             started,
         };
@@ -243,6 +248,7 @@ fn limits(limits: &config::Limits) -> admission::Limits {
         webrtc_sessions_max: limits.webrtc_sessions_max,
         rtsp_sessions_max: limits.rtsp_sessions_max,
         sessions_per_address_max: limits.sessions_per_address_max,
+        sessions_per_user_max: limits.sessions_per_user_max,
         joins_per_second_max: limits.joins_per_second_max,
     }
 }

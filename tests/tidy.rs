@@ -144,9 +144,9 @@ fn sans_io(source: &Source) -> Vec<Violation> {
         .collect()
 }
 
-/// Unsafe code stands where loom covers it, and in one call of C's.
+/// Unsafe code stands where loom covers it, and in calls of C's that no binding has.
 fn safe(source: &Source) -> Vec<Violation> {
-    let allowed = ["src/distributor/slot.rs", "src/memory.rs"];
+    let allowed = ["src/distributor/slot.rs", "src/memory.rs", "src/egress/rtsp/request.rs"];
     if allowed.iter().any(|path| source.path == Path::new(path)) {
         return Vec::new();
     }
@@ -154,7 +154,7 @@ fn safe(source: &Source) -> Vec<Violation> {
     let words = source.words().filter(|(name, _)| matches!(*name, "unsafe" | "unsafe_code"));
     words
         .map(|(_, line)| {
-            source.violation(line, "unsafe code is for distributor/slot.rs and memory.rs")
+            source.violation(line, "unsafe code is for distributor/slot.rs, and for calls of C's in memory.rs and rtsp/request.rs")
         })
         .collect()
 }
@@ -249,7 +249,7 @@ fn distributor_and_admission_are_sans_io() {
 }
 
 #[test]
-fn unsafe_code_stands_in_two_files() {
+fn unsafe_code_stands_in_three_files() {
     assert_each_tidy(safe);
 }
 

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use lensline::admission::{Admission, Kind, Limits};
+use lensline::auth::Auth;
 use lensline::catalog::{Camera, Catalog, Format, Health, Rendition};
 use lensline::clock::Timestamp;
 use lensline::config::{self, RtspTransport, WebrtcEngine};
@@ -82,6 +83,7 @@ impl Stage {
             webrtc_sessions_max: VIEWERS_MAX,
             rtsp_sessions_max: VIEWERS_MAX,
             sessions_per_address_max: VIEWERS_MAX,
+            sessions_per_user_max: VIEWERS_MAX,
             joins_per_second_max: 1000,
         });
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -93,6 +95,7 @@ impl Stage {
             &config::Rtsp { listen: (LOOPBACK, 0).into(), transports },
             Arc::new(Catalog::new(vec![camera])),
             admission.clone(),
+            Auth::new(&config::Auth::default()),
             registry.clone(),
             Arc::clone(&metrics),
             teardowns.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use gst_rtsp_server::prelude::*;
 use lensline::admission::{Admission, Limits};
+use lensline::auth::Auth;
 use lensline::catalog::{Camera, Catalog, Format, Health, Rendition};
 use lensline::clock::Timestamp;
 use lensline::config::{Rtsp, RtspTransport};
@@ -119,6 +120,7 @@ fn own(frames: &[gst::Buffer]) {
         webrtc_sessions_max: 1,
         rtsp_sessions_max: 64,
         sessions_per_address_max: 64,
+        sessions_per_user_max: 64,
         joins_per_second_max: 1000,
     };
     let shutdown = Shutdown::new();
@@ -129,6 +131,7 @@ fn own(frames: &[gst::Buffer]) {
         },
         Arc::new(Catalog::new(vec![Arc::clone(&camera)])),
         Admission::new(limits),
+        Auth::new(&lensline::config::Auth::default()),
         Registry::new(Arc::clone(&metrics)),
         Arc::clone(&metrics),
         Teardowns::new(metrics.teardowns_stuck.clone()),

@@ -40,6 +40,34 @@ impl Nonce {
 }
 
 impl DigestAnswer {
+    /// Reads the value of an `Authorization` header; `None` where it is no Digest, or one without
+    /// what it must have.
+    pub fn parse(value: &str) -> Option<Self> {
+        let (scheme, mut rest) = value.trim().split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("digest") {
+            return None;
+        }
+        let mut answer = Self::default();
+        while let Some((name, after)) = rest.split_once('=') {
+            let (text, after) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_at(after.find(',').unwrap_or(after.len())),
+            };
+            let name = name.trim_matches([' ', ',', '\t']);
+            let place = match () {
+                () if name.eq_ignore_ascii_case("username") => &mut answer.username,
+                () if name.eq_ignore_ascii_case("nonce") => &mut answer.nonce,
+                () if name.eq_ignore_ascii_case("uri") => &mut answer.uri,
+                () if name.eq_ignore_ascii_case("response") => &mut answer.response,
+                () => &mut String::new(),
+            };
+            *place = text.trim().to_owned();
+            rest = after;
+        }
+        let all = [&answer.username, &answer.nonce, &answer.uri, &answer.response];
+        all.iter().all(|text| !text.is_empty()).then_some(answer)
+    }
+
     /// Whether it is the answer of who knows `ha1` to `nonce`, for a request of `method`.
     pub(super) fn is_right(&self, ha1: &str, method: &str, nonce: &Nonce) -> bool {
         let ha2 = md5(&[method, &self.uri]);
@@ -60,6 +88,7 @@ impl fmt::Debug for DigestAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// The example of RFC 2069, section 2.4, with the response of its erratum 749.
     fn example() -> (DigestAnswer, Nonce, String) {
@@ -78,6 +107,28 @@ mod tests {
     fn the_example_of_the_rfc_is_right() {
         let (answer, nonce, ha1) = example();
         assert!(answer.is_right(&ha1, "GET", &nonce));
+    }
+
+    #[test]
+    fn what_players_write_is_read_and_what_lacks_something_is_none() {
+        let value = "Digest username=\"otto\", realm=\"Lensline\",nonce=\"ab\" , algorithm=MD5, \
+                     uri=\"rtsp://h/porch?a=b,c\", response=00FF";
+        let answer = DigestAnswer::parse(value).unwrap();
+        assert_eq!((&*answer.username, &*answer.nonce), ("otto", "ab"));
+        assert_eq!((&*answer.uri, &*answer.response), ("rtsp://h/porch?a=b,c", "00FF"));
+        assert!(!format!("{answer:?}").contains("00FF"));
+        for value in
+            ["Digest", "Digest x", "Basic a=b", "Digest username=\"o", "Digest uri=x, nonce=y"]
+        {
+            assert!(DigestAnswer::parse(value).is_none(), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_upsets_the_reader(value in "[ ,=\"a-z]{0,200}") {
+            let _ = DigestAnswer::parse(&format!("Digest {value}"));
+        }
     }
 
     #[test]

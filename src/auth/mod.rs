@@ -141,6 +141,15 @@ impl Auth {
         }
     }
 
+    /// Whether somebody who was let in would be let in still, as the same.
+    pub fn is_current(&self, visitor: &Visitor) -> bool {
+        let users = self.users();
+        match &visitor.0 {
+            None => users.0.is_empty(),
+            Some(user) => users.0.get(&user.name).is_some_and(|now| Arc::ptr_eq(now, user)),
+        }
+    }
+
     /// Who shows what was found right before; cheap.
     pub fn recognise(&self, credentials: &Credentials) -> Option<Visitor> {
         let users = self.users();

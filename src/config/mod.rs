@@ -52,6 +52,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Origins besides our own whose pages may use us, as `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// Names under which browsers may ask for us besides addresses and local names, as `host`.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `[auth]`
@@ -238,6 +240,8 @@ pub struct Limits {
     pub rtsp_sessions_max: usize,
     /// Sessions at a time from one address.
     pub sessions_per_address_max: usize,
+    /// Sessions at a time of one user.
+    pub sessions_per_user_max: usize,
     /// Joins a second.
     pub joins_per_second_max: u32,
 }
@@ -385,7 +389,11 @@ pub enum LogFormat {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), allowed_origins: Vec::new() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 
@@ -418,6 +426,7 @@ impl Default for Limits {
             webrtc_sessions_max: 64,
             rtsp_sessions_max: 64,
             sessions_per_address_max: 64,
+            sessions_per_user_max: 64,
             joins_per_second_max: 50,
         }
     }

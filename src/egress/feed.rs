@@ -252,7 +252,7 @@ mod tests {
         let registry = Registry::new(Arc::clone(&metrics));
         let rendition = Rendition::new("cam".into(), "main".into(), hub);
         let address = ([127, 0, 0, 1], 9).into();
-        (publisher, registry.register(Transport::Webrtc, rendition, address), metrics)
+        (publisher, registry.register(Transport::Webrtc, rendition, address, None), metrics)
     }
 
     impl Bench {

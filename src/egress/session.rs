@@ -166,6 +166,8 @@ pub struct Session {
     pub rendition: Arc<Rendition>,
     /// Where the viewer is.
     pub address: SocketAddr,
+    /// Who it is, where visitors must say so.
+    pub user: Option<Arc<str>>,
     /// When it asked to come in.
     pub started: Timestamp,
     /// What it got.
@@ -222,12 +224,14 @@ impl Registry {
         transport: Transport,
         rendition: Arc<Rendition>,
         address: SocketAddr,
+        user: Option<&Arc<str>>,
     ) -> Registration {
         let session = Arc::new(Session {
             id: SessionId::random(),
             transport,
             rendition,
             address,
+            user: user.cloned(),
             started: Timestamp::now(),
             stats: Stats::default(),
             end: AtomicU8::new(0),
@@ -239,7 +243,7 @@ impl Registry {
         tracing::info!(
             session = %session.id, camera = %session.rendition.camera,
             rendition = %session.rendition.name, transport = transport.as_str(),
-            %address, "session starts"
+            %address, user = session.user.as_deref(), "session starts"
         );
         Registration { registry: self.clone(), session }
     }
@@ -284,7 +288,7 @@ impl Drop for Registration {
         metrics.sessions_ended.with_label_values(&[camera, transport, end]).inc();
         tracing::info!(
             session = %session.id, camera, rendition = %session.rendition.name, transport,
-            address = %session.address, end,
+            address = %session.address, user = session.user.as_deref(), end,
             age_ms = Timestamp::now().since(session.started).as_millis(),
             delivered = session.stats.delivered.get(), skipped = session.stats.skipped.get(),
             bytes = session.stats.bytes.get(), "session ends"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{Shared, gate};
 use crate::admission::Kind;
+use crate::auth::Visitor;
 use crate::catalog::{Camera, Control, Rendition};
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
@@ -48,16 +49,19 @@ impl Change {
 }
 
 /// `GET /api/v1/status`
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
+pub(super) async fn status(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Json<Value> {
     let http = &shared.http;
     let now = Timestamp::now();
     let mut encoders: Vec<String> =
-        http.catalog.cameras().iter().map(|camera| camera.status().encoder).collect();
+        shared.cameras(&visitor).iter().map(|camera| camera.status().encoder).collect();
     encoders.retain(|encoder| !encoder.is_empty());
     encoders.sort();
     encoders.dedup();
     let cameras: Vec<Value> =
-        http.catalog.cameras().iter().map(|camera| shared.describe(camera, now)).collect();
+        shared.cameras(&visitor).iter().map(|camera| shared.describe(camera, now)).collect();
     let sessions = http.registry.list();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -76,10 +80,13 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 /// `GET /api/v1/cameras`
-pub(super) async fn cameras(State(shared): State<Arc<Shared>>) -> Json<Value> {
+pub(super) async fn cameras(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Json<Value> {
     let now = Timestamp::now();
     let cameras: Vec<Value> =
-        shared.http.catalog.cameras().iter().map(|camera| shared.describe(camera, now)).collect();
+        shared.cameras(&visitor).iter().map(|camera| shared.describe(camera, now)).collect();
     Json(json!({ "cameras": cameras, "ice_servers": shared.http.ice_servers }))
 }
 
@@ -121,28 +128,33 @@ pub(super) async fn change(
 }
 
 /// `GET /api/v1/sessions`
-pub(super) async fn sessions(State(shared): State<Arc<Shared>>) -> Json<Value> {
+pub(super) async fn sessions(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Json<Value> {
     let now = Timestamp::now();
     let sessions: Vec<Value> =
-        shared.http.registry.list().iter().map(|session| describe_session(session, now)).collect();
+        shared.sessions(&visitor).iter().map(|session| describe_session(session, now)).collect();
     Json(json!({ "sessions": sessions }))
 }
 
 /// `GET /api/v1/sessions/{id}`
 pub(super) async fn session(
     State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let session = shared.http.registry.get(&id).ok_or_else(Problem::unknown_session)?;
+    let session = shared.session(&visitor, &id)?;
     Ok(Json(describe_session(&session, Timestamp::now())))
 }
 
 /// `DELETE /api/v1/sessions/{id}`
 pub(super) async fn end(
     State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let session = shared.http.registry.get(&id).ok_or_else(Problem::unknown_session)?;
+    let session = shared.session(&visitor, &id)?;
     session.end(End::Operator);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -203,6 +215,7 @@ fn describe_session(session: &Session, now: Timestamp) -> Value {
         "camera": session.rendition.camera,
         "rendition": session.rendition.name,
         "address": session.address,
+        "user": session.user,
         "age_ms": millis(now.since(session.started)),
         "end": session.end_reason(),
     });

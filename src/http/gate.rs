@@ -1,9 +1,11 @@
 //! What every request passes first: who asks, from which page, and for how long.
 //!
-//! Against DNS rebinding, a server on a loopback address answers only to loopback names. Against
-//! pages of others, a request with an `Origin` that is neither ours nor allowed is refused
-//! whatever it asks for; browsers send `Origin` with everything that changes something, with
-//! every WebSocket and with every cross-origin read.
+//! Against DNS rebinding, a server on a loopback address answers only to loopback names, and one
+//! without users elsewhere only to names that no stranger can have in the public DNS; with users a
+//! rebound name is worth nothing, since browsers keep credentials by name. Against pages of others,
+//! a request with an `Origin` that is neither ours nor allowed is refused whatever it asks for:
+//! browsers send `Origin` with everything that changes something, with every WebSocket and with
+//! every cross-origin read. What they load without it, as pictures, `Sec-Fetch-Site` tells.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,12 +34,17 @@ pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Gate {
     allowed_origins: Vec<String>,
+    allowed_hosts: Vec<String>,
     loopback_only: bool,
     content_security_policy: Option<HeaderValue>,
 }
 
 impl Gate {
-    pub(super) fn new(allowed_origins: &[String], loopback_only: bool) -> Self {
+    pub(super) fn new(
+        allowed_origins: &[String],
+        allowed_hosts: &[String],
+        loopback_only: bool,
+    ) -> Self {
         let allowed_origins: Vec<String> =
             allowed_origins.iter().filter_map(|origin| normal_origin(origin)).collect();
         // Who may use us may also show us in a frame.
@@ -49,31 +56,57 @@ impl Gate {
              frame-ancestors {ancestors}"
         );
         let content_security_policy = HeaderValue::try_from(policy).ok();
-        Self { allowed_origins, loopback_only, content_security_policy }
+        let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { allowed_origins, allowed_hosts, loopback_only, content_security_policy }
     }
 
     /// Whether the request may come in; with the origin to be named to the browser, if any.
-    fn check(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+    /// `open` says that no credentials are asked for.
+    fn check(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        open: bool,
+    ) -> Result<Option<HeaderValue>, Problem> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        if self.loopback_only && !host.is_some_and(is_loopback_host) {
-            return Err(forbidden(
-                "wrong-host",
-                "This server answers only to loopback names",
-                "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/",
-            ));
-        }
-        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
+        self.check_host(host.unwrap_or_default(), open)?;
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return if is_taken_by_another_page(method, headers) {
+                Err(foreign_origin())
+            } else {
+                Ok(None)
+            };
+        };
         let normal = origin.to_str().ok().and_then(normal_origin);
         let ours = |normal: &str| host.is_some_and(|host| is_same_host(normal, host));
         let listed = |normal: &String| self.allowed_origins.contains(normal);
         if normal.is_some_and(|normal| ours(&normal) || listed(&normal)) {
             return Ok(Some(origin.clone()));
         }
-        Err(forbidden(
-            "foreign-origin",
-            "Pages of this origin may not use this server",
-            "add the page's origin to server.allowed_origins",
-        ))
+        Err(foreign_origin())
+    }
+
+    fn check_host(&self, host: &str, open: bool) -> Result<(), Problem> {
+        let name = host_name(host).to_ascii_lowercase();
+        if self.allowed_hosts.contains(&name) {
+            return Ok(());
+        }
+        if self.loopback_only && !is_loopback(&name) {
+            return Err(forbidden(
+                "wrong-host",
+                "This server answers only to loopback names",
+                "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/, or add the name to \
+                 server.allowed_hosts",
+            ));
+        }
+        if open && is_public_name(&name) {
+            return Err(forbidden(
+                "wrong-host",
+                "Without users, this server answers only to addresses and local names",
+                "add the name to server.allowed_hosts, or users to auth.users",
+            ));
+        }
+        Ok(())
     }
 
     fn decorate(&self, headers: &mut HeaderMap, origin: Option<HeaderValue>) {
@@ -114,10 +147,11 @@ pub(super) async fn pass(
     next: Next,
 ) -> Response {
     let preflight = is_preflight(&request);
-    let (mut response, origin) = match shared.gate.check(request.headers()) {
-        Err(problem) => (problem.into_response(), None),
-        Ok(origin) => (timed(request, next, preflight).await, origin),
-    };
+    let (mut response, origin) =
+        match shared.gate.check(request.method(), request.headers(), shared.http.auth.is_open()) {
+            Err(problem) => (problem.into_response(), None),
+            Ok(origin) => (timed(request, next, preflight).await, origin),
+        };
     if preflight && origin.is_some() {
         allow_preflight(response.headers_mut());
     }
@@ -146,7 +180,7 @@ pub(super) async fn read_body(
             format!("send it as Content-Type: {content_type}"),
         );
         return Err(match accept_header {
-            Some(name) => problem.header(name, content_type),
+            Some(name) => problem.header(name, HeaderValue::from_static(content_type)),
             None => problem,
         });
     }
@@ -244,16 +278,55 @@ fn without_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
     authority.strip_suffix(port).unwrap_or(authority)
 }
 
-/// Whether `Host` names this machine's loopback, whatever the port.
-fn is_loopback_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map(|(name, _)| name),
-        None => host.split(':').next(),
-    };
-    name.is_some_and(|name| {
-        name.eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-    })
+fn foreign_origin() -> Problem {
+    forbidden(
+        "foreign-origin",
+        "Pages of this origin may not use this server",
+        "add the page's origin to server.allowed_origins",
+    )
+}
+
+/// Whether another site's page loads this as a part of itself: everything but following a link. The
+/// header is of the browser's making, no page can set it (Fetch Metadata).
+fn is_taken_by_another_page(method: &Method, headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let from_elsewhere = matches!(said("sec-fetch-site"), Some(b"cross-site") | Some(b"same-site"));
+    let follows_a_link = *method == Method::GET && said("sec-fetch-mode") == Some(b"navigate");
+    from_elsewhere && !follows_a_link
+}
+
+/// `Host` without the port.
+fn host_name(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether a name is this machine's loopback.
+fn is_loopback(name: &str) -> bool {
+    name == "localhost"
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Ends of names that nobody can register: RFC 6761, 6762, 8375, and those of home routers.
+const LOCAL_ENDS: [&str; 8] = [
+    ".local",
+    ".localhost",
+    ".home.arpa",
+    ".internal",
+    ".lan",
+    ".home",
+    ".localdomain",
+    ".fritz.box",
+];
+
+/// Whether a stranger could have the name, and point it at us. No `Host` at all is no browser.
+fn is_public_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.contains('.')
+        && name.parse::<IpAddr>().is_err()
+        && !LOCAL_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -262,12 +335,44 @@ mod tests {
 
     #[test]
     fn loopback_names_are_told_from_names_that_only_look_like_it() {
+        let gate = Gate::new(&[], &["cam.example".into()], true);
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080"] {
-            assert!(is_loopback_host(host), "{host}");
+            assert!(gate.check_host(host, true).is_ok(), "{host}");
         }
         for host in ["localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "", "[::2]"] {
-            assert!(!is_loopback_host(host), "{host}");
+            assert!(gate.check_host(host, true).is_err(), "{host}");
         }
+        assert!(gate.check_host("CAM.example:8080", true).is_ok(), "written out");
+    }
+
+    #[test]
+    fn without_users_no_name_of_the_public_dns_is_answered() {
+        let gate = Gate::new(&[], &[], false);
+        for host in ["192.0.2.1:80", "[2001:db8::1]", "pi", "pi.local:8080", "pi.fritz.box", ""] {
+            assert!(gate.check_host(host, true).is_ok(), "{host}");
+        }
+        for host in ["evil.example", "192.0.2.1.evil.example:80", "local.evil.", "box.fritz.box.x"]
+        {
+            assert!(gate.check_host(host, true).is_err(), "{host}");
+            assert!(gate.check_host(host, false).is_ok(), "with users: {host}");
+        }
+    }
+
+    #[test]
+    fn what_another_page_loads_into_itself_is_told_from_a_link_that_is_followed() {
+        let taken = |method: Method, site: &'static str, mode: &'static str| {
+            let headers = [("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            let headers = headers.map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            is_taken_by_another_page(&method, &headers.into_iter().collect())
+        };
+        assert!(taken(Method::GET, "cross-site", "no-cors"));
+        assert!(taken(Method::GET, "same-site", "no-cors"));
+        assert!(taken(Method::POST, "cross-site", "navigate"));
+        assert!(!taken(Method::GET, "cross-site", "navigate"));
+        assert!(!taken(Method::GET, "same-origin", "no-cors"));
+        assert!(!taken(Method::GET, "none", "navigate"));
     }
 
     #[test]

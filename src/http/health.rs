@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::{Http, Shared};
+use crate::auth::Visitor;
 use crate::catalog::Camera;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
@@ -67,7 +68,10 @@ pub(super) async fn alive() -> Json<Value> {
 }
 
 /// `GET /readyz`: whether every camera delivers.
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn ready(
+    State(shared): State<Arc<Shared>>,
+    visitor: Option<Extension<Visitor>>,
+) -> Response {
     if shared.stopping.is_stopping() {
         return Problem::stopping().into_response();
     }
@@ -79,15 +83,21 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         .iter()
         .map(|camera| (camera, camera.unready_reason(now)))
         .collect();
+    // Strangers are told whether all is well; which cameras there are is for who may watch them.
+    let known = |id: &str| visitor.as_ref().is_some_and(|visitor| visitor.may_watch(id));
     let cameras: Vec<Value> = reasons
         .iter()
+        .filter(|(camera, _)| known(&camera.id))
         .map(|(camera, reason)| {
             json!({ "id": camera.id, "ready": reason.is_none(), "reason": reason })
         })
         .collect();
     let away: Vec<String> = reasons
         .iter()
-        .filter_map(|(camera, reason)| Some(format!("{}: {}", camera.id, reason.as_ref()?)))
+        .filter_map(|(camera, reason)| match known(&camera.id) {
+            true => Some(format!("{}: {}", camera.id, reason.as_ref()?)),
+            false => reason.as_ref().map(|_| "a camera is away".to_owned()),
+        })
         .collect();
     if away.is_empty() {
         return Json(json!({ "ready": true, "cameras": cameras })).into_response();

@@ -1,10 +1,11 @@
 //! Control plane: the viewer page, WHEP and WebSocket signalling, the API, health and metrics.
 //!
-//! Every request passes the `gate` first (who asks, from where, for how long), then a handler
-//! of the route table in `routes`; every error leaves as a [`problem::Problem`]. Nothing here
+//! Every request passes the `gate` first (from which page, for how long), then the `door` of its
+//! route (who asks, and may they), then a handler of the route table in `routes`; every error leaves as a [`problem::Problem`]. Nothing here
 //! touches media: what a viewer's pipeline is made of is behind [`signalling::Signalling`].
 
 mod api;
+mod door;
 mod gate;
 mod health;
 pub mod problem;
@@ -24,9 +25,10 @@ mod tests;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::auth::{Auth, Visitor};
 use crate::catalog::{Camera, Catalog, Rendition};
 use crate::clock::Timestamp;
-use crate::egress::session::Registry;
+use crate::egress::session::{Registry, Session};
 use crate::egress::webrtc::servers::IceServer;
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
@@ -49,8 +51,12 @@ pub struct Http {
     pub metrics: Arc<Metrics>,
     /// The WebRTC engine.
     pub signalling: Arc<dyn Signalling>,
+    /// Who may come in.
+    pub auth: Auth,
     /// Origins besides our own whose pages may use us, as `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// Names besides the local ones under which we may be asked.
+    pub allowed_hosts: Vec<String>,
     /// STUN and TURN servers that viewers are told of.
     pub ice_servers: Vec<IceServer>,
     /// Workarounds in force, in words, for `/api/v1/status`.
@@ -73,6 +79,26 @@ struct Shared {
 impl Shared {
     fn camera(&self, id: &str) -> Result<&Arc<Camera>, Problem> {
         self.http.catalog.camera(id).ok_or_else(|| Problem::unknown_camera(id))
+    }
+
+    /// The cameras that the visitor may watch.
+    fn cameras(&self, visitor: &Visitor) -> Vec<&Arc<Camera>> {
+        let cameras = self.http.catalog.cameras().iter();
+        cameras.filter(|camera| visitor.may_watch(&camera.id)).collect()
+    }
+
+    /// The sessions that watch a camera which the visitor may watch too.
+    fn sessions(&self, visitor: &Visitor) -> Vec<Arc<Session>> {
+        let mut sessions = self.http.registry.list();
+        sessions.retain(|session| visitor.may_watch(&session.rendition.camera));
+        sessions
+    }
+
+    /// The session called `id`, if it watches a camera which the visitor may watch too.
+    fn session(&self, visitor: &Visitor, id: &str) -> Result<Arc<Session>, Problem> {
+        let session = self.http.registry.get(id);
+        let seen = session.filter(|session| visitor.may_watch(&session.rendition.camera));
+        seen.ok_or_else(Problem::unknown_session)
     }
 
     fn rendition(&self, camera: &str, name: Option<&str>) -> Result<Arc<Rendition>, Problem> {

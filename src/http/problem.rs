@@ -56,8 +56,8 @@ impl Problem {
     }
 
     /// Adds a header to the answer.
-    pub fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.0.headers.push((name, HeaderValue::from_static(value)));
+    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
         self
     }
 
@@ -140,11 +140,13 @@ impl Problem {
     pub fn refused(refusal: Refusal) -> Self {
         let status = match refusal {
             Refusal::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Sessions { .. } | Refusal::Address { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Sessions { .. } | Refusal::Address { .. } | Refusal::User { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let limit = match refusal {
             Refusal::Sessions { kind, .. } => format!("{}_sessions_max", kind.as_str()),
-            Refusal::Address { .. } | Refusal::Rate { .. } => refusal.as_str().to_owned(),
+            _ => refusal.as_str().to_owned(),
         };
         Self::new(
             status,

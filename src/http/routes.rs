@@ -6,39 +6,43 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{MethodFilter, MethodRouter, get, on, post};
 use axum::{Router, middleware};
 
+use super::door::Need;
 use super::problem::Problem;
-use super::{Shared, api, gate, health, snapshot, viewer, whep, ws};
+use super::{Shared, api, door, gate, health, snapshot, viewer, whep, ws};
 
-type Route = (&'static str, MethodRouter<Arc<Shared>>);
+type Route = (&'static str, Need, MethodRouter<Arc<Shared>>);
 
-/// Every path with its methods; `openapi.json` describes the same, and a test holds them together.
+/// Every path with what it asks of its visitor and its methods; `openapi.json` describes the same, and a test holds them together.
 pub(super) fn table() -> Vec<Route> {
     let whep = post(whep::join).on(MethodFilter::HEAD, whep::head).options(whep::options);
     let session =
         on(MethodFilter::PATCH, whep::trickle).delete(whep::leave).options(whep::session_options);
     vec![
-        ("/", get(viewer::page)),
-        ("/viewer/{file}", get(viewer::asset)),
-        ("/whep/{camera}", whep),
-        ("/whep/{camera}/{session}", session),
-        ("/ws/{camera}", get(ws::upgrade)),
-        ("/snapshot/{file}", get(snapshot::snapshot)),
-        ("/metrics", get(health::metrics)),
-        ("/healthz", get(health::alive)),
-        ("/readyz", get(health::ready)),
-        ("/api/v1/status", get(api::status)),
-        ("/api/v1/cameras", get(api::cameras)),
-        ("/api/v1/cameras/{id}", get(api::camera).patch(api::change)),
-        ("/api/v1/sessions", get(api::sessions)),
-        ("/api/v1/sessions/{id}", get(api::session).delete(api::end)),
-        ("/api/v1/openapi.json", get(api::openapi)),
+        ("/", Need::User, get(viewer::page)),
+        ("/viewer/{file}", Need::User, get(viewer::asset)),
+        ("/whep/{camera}", Need::Camera, whep),
+        ("/whep/{camera}/{session}", Need::Camera, session),
+        ("/ws/{camera}", Need::Camera, get(ws::upgrade)),
+        ("/snapshot/{file}", Need::Camera, get(snapshot::snapshot)),
+        ("/metrics", Need::Everything, get(health::metrics)),
+        ("/healthz", Need::Nothing, get(health::alive)),
+        ("/readyz", Need::Nothing, get(health::ready)),
+        ("/api/v1/status", Need::User, get(api::status)),
+        ("/api/v1/cameras", Need::User, get(api::cameras)),
+        ("/api/v1/cameras/{id}", Need::Camera, get(api::camera).patch(api::change)),
+        ("/api/v1/sessions", Need::User, get(api::sessions)),
+        ("/api/v1/sessions/{id}", Need::User, get(api::session).delete(api::end)),
+        ("/api/v1/openapi.json", Need::User, get(api::openapi)),
     ]
 }
 
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
     table()
         .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fold(Router::new(), |router, (path, need, methods)| {
+            let door = middleware::from_fn_with_state((Arc::clone(shared), need), door::enter);
+            router.route(path, methods.layer(door))
+        })
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(shared), gate::pass))

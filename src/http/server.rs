@@ -99,7 +99,11 @@ impl Shared {
     pub(super) fn new(http: Http, address: SocketAddr, stopping: Stopping) -> Self {
         health::prepare(&http);
         Self {
-            gate: gate::Gate::new(&http.allowed_origins, address.ip().is_loopback()),
+            gate: gate::Gate::new(
+                &http.allowed_origins,
+                &http.allowed_hosts,
+                address.ip().is_loopback(),
+            ),
             whep: whep::Whep::default(),
             snapshots: snapshot::Snapshots::default(),
             health: health::Health::default(),

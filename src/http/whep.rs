@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use super::sdp::{Fragment, OfferFacts};
 use super::signalling::{CandidateError, OpenError, Opened, Viewer};
 use super::{Shared, gate};
 use crate::admission::{Kind, Permit};
+use crate::auth::Visitor;
 use crate::catalog::Rendition;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Registry, Session, Transport};
@@ -67,6 +68,7 @@ impl Shared {
         camera: &str,
         rendition: Option<&str>,
         peer: SocketAddr,
+        visitor: &Visitor,
     ) -> Result<(Arc<Rendition>, Permit), Problem> {
         let rendition = self.rendition(camera, rendition)?;
         let camera = self.camera(camera)?;
@@ -79,6 +81,10 @@ impl Shared {
         }
         let since_start = now.since(Timestamp::default());
         let permit = self.http.admission.admit(Kind::Webrtc, peer.ip(), since_start);
+        let permit = permit.and_then(|permit| match visitor.name() {
+            Some(user) => permit.count_for(user).map(|()| permit),
+            None => Ok(permit),
+        });
         let permit = permit.map_err(|refusal| {
             let labels = [Transport::Webrtc.as_str(), refusal.as_str()];
             self.http.metrics.sessions_refused.with_label_values(&labels).inc();
@@ -104,10 +110,14 @@ impl Shared {
         &self,
         camera: &str,
         session: &str,
+        visitor: &Visitor,
     ) -> Result<(Arc<Session>, Arc<Facts>), Problem> {
         self.camera(camera)?;
         let facts = self.whep.get(session).filter(|facts| &*facts.camera == camera);
-        self.http.registry.get(session).zip(facts).ok_or_else(Problem::unknown_session)
+        let session = self.http.registry.get(session);
+        // Another's session is none, however its name was come by.
+        let own = session.filter(|session| session.user.as_ref() == visitor.name());
+        own.zip(facts).ok_or_else(Problem::unknown_session)
     }
 }
 
@@ -115,6 +125,7 @@ impl Shared {
 pub(super) async fn join(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(visitor): Extension<Visitor>,
     Path(camera): Path<String>,
     Query(choice): Query<Choice>,
     headers: HeaderMap,
@@ -124,7 +135,7 @@ pub(super) async fn join(
     let body = gate::read_body(&headers, body, SDP, Some(ACCEPT_POST)).await?;
     let offer = text(&body)?;
     let facts = OfferFacts::read(&offer);
-    let (rendition, permit) = shared.admit(&camera, choice.rendition.as_deref(), peer)?;
+    let (rendition, permit) = shared.admit(&camera, choice.rendition.as_deref(), peer, &visitor)?;
     let viewer = Viewer { rendition, address: peer, permit, offer, trickle: false };
     let opened = shared.open(viewer).await?;
     let session = opened.session;
@@ -157,21 +168,28 @@ pub(super) async fn head(
 /// `OPTIONS /whep/{camera}`: what may be sent, and which ICE servers there are.
 pub(super) async fn options(
     State(shared): State<Arc<Shared>>,
+    visitor: Option<Extension<Visitor>>,
     Path(camera): Path<String>,
 ) -> Result<Response, Problem> {
-    shared.camera(&camera)?;
     let allow = (header::ALLOW, "POST, HEAD, OPTIONS");
     let mut response = ([(ACCEPT_POST, SDP), allow], ()).into_response();
-    link_ice_servers(response.headers_mut(), &shared.http.ice_servers);
+    // Neither whether there is a camera nor the TURN servers' passwords are for strangers.
+    if visitor.is_some() {
+        shared.camera(&camera)?;
+        link_ice_servers(response.headers_mut(), &shared.http.ice_servers);
+    }
     Ok(response)
 }
 
 /// `OPTIONS /whep/{camera}/{session}`
 pub(super) async fn session_options(
     State(shared): State<Arc<Shared>>,
+    visitor: Option<Extension<Visitor>>,
     Path((camera, session)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    shared.whep_session(&camera, &session)?;
+    if let Some(Extension(visitor)) = visitor {
+        shared.whep_session(&camera, &session, &visitor)?;
+    }
     let allow = (header::ALLOW, "PATCH, DELETE, OPTIONS");
     Ok(([(ACCEPT_PATCH, FRAGMENT), allow], ()).into_response())
 }
@@ -179,11 +197,12 @@ pub(super) async fn session_options(
 /// `PATCH /whep/{camera}/{session}`: where the viewer may be reached.
 pub(super) async fn trickle(
     State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
     Path((camera, session)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let (session, facts) = shared.whep_session(&camera, &session)?;
+    let (session, facts) = shared.whep_session(&camera, &session, &visitor)?;
     let body = gate::read_body(&headers, body, FRAGMENT, Some(ACCEPT_PATCH)).await?;
     check_if_match(&headers, &facts.etag)?;
     let malformed = |detail: String| {
@@ -217,9 +236,10 @@ pub(super) async fn trickle(
 /// `DELETE /whep/{camera}/{session}`: goodbye.
 pub(super) async fn leave(
     State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
     Path((camera, session)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let (session, _) = shared.whep_session(&camera, &session)?;
+    let (session, _) = shared.whep_session(&camera, &session, &visitor)?;
     session.end(End::Left);
     Ok(StatusCode::OK)
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, Extension, Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -26,6 +26,7 @@ use super::sdp::OfferFacts;
 use super::seats::Seat;
 use super::signalling::{Candidate, CandidateError, Viewer};
 use super::whep::Choice;
+use crate::auth::Visitor;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Session};
 
@@ -85,6 +86,7 @@ struct Farewell {
 struct Conversation {
     shared: Arc<Shared>,
     peer: SocketAddr,
+    visitor: Visitor,
     camera: String,
     choice: Choice,
     session: Option<(Arc<Session>, OfferFacts)>,
@@ -96,6 +98,7 @@ struct Conversation {
 pub(super) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(visitor): Extension<Visitor>,
     Path(camera): Path<String>,
     Query(choice): Query<Choice>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -109,7 +112,7 @@ pub(super) async fn upgrade(
             rejection.body_text(),
             "connect with a WebSocket client, or use POST /whep/{camera}",
         )
-        .header(header::UPGRADE, "websocket")
+        .header(header::UPGRADE, HeaderValue::from_static("websocket"))
     })?;
     let seat = shared
         .sockets
@@ -118,6 +121,7 @@ pub(super) async fn upgrade(
     let conversation = Conversation {
         shared,
         peer,
+        visitor,
         camera,
         choice,
         session: None,
@@ -220,7 +224,8 @@ impl Conversation {
         }
         let facts = OfferFacts::read(&offer);
         let rendition = self.choice.rendition.as_deref();
-        let (rendition, permit) = self.shared.admit(&self.camera, rendition, self.peer)?;
+        let (rendition, permit) =
+            self.shared.admit(&self.camera, rendition, self.peer, &self.visitor)?;
         let viewer = Viewer { rendition, address: self.peer, permit, offer, trickle: true };
         let mut stopping = self.shared.stopping.clone();
         let opened = tokio::select! {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use lensline::admission::{Admission, Limits};
+use lensline::auth::Auth;
 use lensline::catalog::{Camera, Catalog, Format, Health, Rendition};
 use lensline::clock::Timestamp;
 use lensline::config::{Rtsp, RtspTransport};
@@ -21,6 +22,7 @@ pub const LIMITS: Limits = Limits {
     webrtc_sessions_max: 1,
     rtsp_sessions_max: 24,
     sessions_per_address_max: 24,
+    sessions_per_user_max: 24,
     joins_per_second_max: 1000,
 };
 
@@ -37,6 +39,7 @@ pub struct House {
     pub camera: Arc<Camera>,
     pub registry: Registry,
     pub admission: Admission,
+    pub auth: Auth,
     pub metrics: Arc<Metrics>,
     pub teardowns: Teardowns,
     pub shutdown: Shutdown,
@@ -80,12 +83,14 @@ impl House {
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
         let (admission, shutdown) = (Admission::new(limits), Shutdown::new());
+        let auth = Auth::new(&lensline::config::Auth::default());
         let teardowns = Teardowns::new(metrics.teardowns_stuck.clone());
         let catalog = Arc::new(Catalog::new(vec![Arc::clone(&camera)]));
         let server = RtspServer::bind(
             &config(listen),
             Arc::clone(&catalog),
             admission.clone(),
+            auth.clone(),
             registry.clone(),
             Arc::clone(&metrics),
             teardowns.clone(),
@@ -101,6 +106,7 @@ impl House {
             camera,
             registry,
             admission,
+            auth,
             metrics,
             teardowns,
             shutdown,
@@ -119,16 +125,21 @@ impl House {
             &config(self.address),
             Arc::clone(&self.catalog),
             self.admission.clone(),
+            self.auth.clone(),
             self.registry.clone(),
             Arc::clone(&self.metrics),
             self.teardowns.clone(),
-            tokio::runtime::Handle::clone(self.runtime.as_ref().unwrap().handle()),
+            self.runtime().handle().clone(),
             self.shutdown.listen(),
         )
     }
 
     pub fn url(&self, path: &str) -> String {
         format!("rtsp://{}{path}", self.address)
+    }
+
+    pub fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().unwrap()
     }
 
     pub fn rendition(&self) -> &Arc<Rendition> {

@@ -9,6 +9,7 @@
 
 mod clients;
 mod house;
+mod users;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

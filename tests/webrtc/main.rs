@@ -68,6 +68,7 @@ impl Bench {
             webrtc_sessions_max: 64,
             rtsp_sessions_max: 1,
             sessions_per_address_max: 64,
+            sessions_per_user_max: 64,
             joins_per_second_max: 1000,
         };
         let server = WebrtcServer::new(

@@ -118,6 +118,7 @@ pub fn door(config: &Config) -> admission::Limits {
         webrtc_sessions_max: limits.webrtc_sessions_max,
         rtsp_sessions_max: limits.rtsp_sessions_max,
         sessions_per_address_max: limits.sessions_per_address_max,
+        sessions_per_user_max: limits.sessions_per_user_max,
         joins_per_second_max: limits.joins_per_second_max,
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     listening(&mut found, config);
     auth::check(&mut found, &config.auth, &config.camera);
     origins(&mut found, &config.server.allowed_origins);
+    hosts(&mut found, &config.server.allowed_hosts);
     transports(&mut found, &config.rtsp);
     webrtc::check(&mut found, &config.webrtc, &config.limits);
     limits(&mut found, &config.limits);
@@ -118,6 +119,22 @@ fn origins(found: &mut Findings, origins: &[String]) {
     }
 }
 
+fn hosts(found: &mut Findings, hosts: &[String]) {
+    for (index, host) in hosts.iter().enumerate() {
+        let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty()
+            || !host.contains(|c: char| c.is_ascii_alphanumeric())
+            || !host.chars().all(right)
+        {
+            found.add(
+                &format!("server.allowed_hosts[{index}]"),
+                format!("`{host}` is no host name"),
+                "write a name without scheme and port, like \"camera.example.org\"",
+            );
+        }
+    }
+}
+
 fn transports(found: &mut Findings, rtsp: &Rtsp) {
     if rtsp.transports.is_empty() {
         found.add("rtsp.transports", "is empty", "allow \"tcp\", \"udp\" or both");
@@ -139,7 +156,9 @@ fn limits(found: &mut Findings, limits: &Limits) {
         found.range(path, value as u64, sessions.clone());
     }
     let per_address = limits.sessions_per_address_max as u64;
-    found.range("limits.sessions_per_address_max", per_address, 1..=2 * SESSIONS_MAX as u64);
+    let both_kinds = 1..=2 * SESSIONS_MAX as u64;
+    found.range("limits.sessions_per_address_max", per_address, both_kinds.clone());
+    found.range("limits.sessions_per_user_max", limits.sessions_per_user_max as u64, both_kinds);
     found.range("limits.joins_per_second_max", limits.joins_per_second_max.into(), 1..=10_000);
 }
 

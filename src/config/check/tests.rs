@@ -60,6 +60,9 @@ fn users_let_other_machines_in_and_must_make_sense() {
     config.server.listen = SocketAddr::from(([0, 0, 0, 0], 8080));
     config.auth.users = vec![user("anna"), user("otto")];
     assert!(findings(&config).is_empty());
+    assert_wrong("server.allowed_hosts[0]", |config| {
+        config.server.allowed_hosts = vec!["https://camera.example".into()];
+    });
     for (path, change) in [
         ("auth.users[1].name", |config| config.auth.users[1].name = "anna".into()),
         ("auth.users[0].name", |config| config.auth.users[0].name = "an:na".into()),

@@ -1,4 +1,4 @@
-//! One connection's requests: what gst-rtsp-server leaves to us to decide.
+//! One connection's requests, once the [`super::warden`] has let them pass.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,7 +12,6 @@ use super::address::Place;
 use super::connection::Connection;
 use super::media::Media;
 use super::server::Shared;
-use crate::clock::Timestamp;
 use crate::distributor::Cause;
 use crate::guard::Cleanup;
 
@@ -77,73 +76,19 @@ mod imp {
             self.close();
         }
 
-        fn pre_options_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            self.parent_pre_options_request(ctx)
-        }
-
         fn pre_describe_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            match self.place_to_watch(ctx) {
-                Ok(place) => {
-                    // Who asks for the description will watch in a moment: the key frame it will
-                    // begin with is on its way by then.
-                    place.rendition.hub.request_key_frame(Cause::Join);
-                    self.parent_pre_describe_request(ctx)
-                }
-                Err(refusal) => refusal,
+            // Who asks for the description will watch in a moment: the key frame it will begin with
+            // is on its way by then.
+            if let Some(place) = self.place(ctx) {
+                place.rendition.hub.request_key_frame(Cause::Join);
             }
-        }
-
-        fn pre_setup_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            match self.place_to_watch(ctx) {
-                Ok(_) => self.parent_pre_setup_request(ctx),
-                Err(refusal) => refusal,
-            }
-        }
-
-        fn pre_play_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            match self.place(ctx).map(|place| self.readiness(ctx, &place)) {
-                Some(Ok(())) => self.parent_pre_play_request(ctx),
-                Some(Err(refusal)) => refusal,
-                None => RTSPStatusCode::NotFound,
-            }
-        }
-
-        fn pre_pause_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            self.parent_pre_pause_request(ctx)
-        }
-
-        fn pre_teardown_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            self.parent_pre_teardown_request(ctx)
-        }
-
-        fn pre_set_parameter_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            self.parent_pre_set_parameter_request(ctx)
-        }
-
-        fn pre_get_parameter_request(&self, ctx: &RTSPContext) -> RTSPStatusCode {
-            self.touch();
-            self.parent_pre_get_parameter_request(ctx)
+            self.parent_pre_describe_request(ctx)
         }
 
         /// gst-rtsp-server has no implementation of its own, and the binding (0.25) answers 200 for
         /// one that is not there.
         fn adjust_error_code(&self, _ctx: &RTSPContext, status: RTSPStatusCode) -> RTSPStatusCode {
             status
-        }
-
-        fn pre_announce_request(&self, _ctx: &RTSPContext) -> RTSPStatusCode {
-            RTSPStatusCode::MethodNotAllowed
-        }
-
-        fn pre_record_request(&self, _ctx: &RTSPContext) -> RTSPStatusCode {
-            RTSPStatusCode::MethodNotAllowed
         }
     }
 
@@ -152,46 +97,9 @@ mod imp {
             self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
         }
 
-        fn touch(&self) {
-            if let Some(connection) = self.connection() {
-                connection.touch();
-            }
-        }
-
         fn place(&self, ctx: &RTSPContext) -> Option<Place> {
             let path = ctx.uri()?.decode_path_components();
             Place::find(&self.shared.get()?.catalog, path.iter().map(glib::GString::as_str))
-        }
-
-        /// The place asked for, if it can be watched now and by this connection.
-        fn place_to_watch(&self, ctx: &RTSPContext) -> Result<Place, RTSPStatusCode> {
-            let place = self.place(ctx).ok_or_else(|| {
-                self.refused(ctx, "there is no such camera or rendition");
-                RTSPStatusCode::NotFound
-            })?;
-            self.readiness(ctx, &place)?;
-            let Some(connection) = self.connection() else {
-                return Err(RTSPStatusCode::ServiceUnavailable);
-            };
-            // Who has a session for this media asks on for it, and gets no other.
-            if ctx.session().is_none() && connection.is_full() {
-                self.refused(ctx, "the connection has as many medias as it may have");
-                return Err(RTSPStatusCode::ServiceUnavailable);
-            }
-            Ok(place)
-        }
-
-        /// Answers at once, so that nobody waits for a camera that does not deliver.
-        fn readiness(&self, ctx: &RTSPContext, place: &Place) -> Result<(), RTSPStatusCode> {
-            let Some(reason) = place.unready_reason(Timestamp::now()) else { return Ok(()) };
-            self.refused(ctx, &reason);
-            Err(RTSPStatusCode::ServiceUnavailable)
-        }
-
-        fn refused(&self, ctx: &RTSPContext, reason: &str) {
-            let address = self.connection().map(|connection| connection.address().to_string());
-            let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
-            tracing::info!(address, path, reason, "RTSP request refused");
         }
 
         /// Gives the connection's place back. Medias that have failed are not torn down by

@@ -9,7 +9,8 @@ use glib::prelude::*;
 
 use super::idle::Activity;
 use super::media::Media;
-use crate::admission::Permit;
+use crate::admission::{Permit, Refusal};
+use crate::auth::{Nonce, Visitor};
 use crate::clock::Timestamp;
 use crate::egress::session::Session;
 
@@ -27,12 +28,15 @@ pub(super) struct Connection {
     asked: AtomicU64,
     /// When it was shut down from this side, in nanoseconds of the one clock; 0 not yet.
     closing: AtomicU64,
+    /// What it is challenged with, where its player speaks Digest.
+    nonce: Nonce,
     state: Mutex<State>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    visitor: Option<Visitor>,
     session: Option<Arc<Session>>,
     playing: bool,
     medias: Vec<glib::WeakRef<Media>>,
@@ -54,14 +58,43 @@ impl Connection {
             opened: Timestamp::now(),
             asked: AtomicU64::new(0),
             closing: AtomicU64::new(0),
+            nonce: Nonce::random(),
             state: Mutex::default(),
-            _permit: permit,
+            permit,
         })
     }
 
     /// Where the viewer is.
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who it is, where visitors must say so and it has.
+    pub(super) fn user(&self) -> Option<&Arc<str>> {
+        self.permit.user()
+    }
+
+    /// What it is challenged with.
+    pub(super) const fn nonce(&self) -> &Nonce {
+        &self.nonce
+    }
+
+    /// Who it proved to be.
+    pub(super) fn visitor(&self) -> Option<Visitor> {
+        self.state().visitor.clone()
+    }
+
+    /// Notes who it proved to be.
+    pub(super) fn set_visitor(&self, visitor: &Visitor) {
+        self.state().visitor = Some(visitor.clone());
+    }
+
+    /// Counts the connection as one of `user`'s.
+    ///
+    /// # Errors
+    /// Where the user has as many as one may have.
+    pub(super) fn count_for(&self, user: &Arc<str>) -> Result<(), Refusal> {
+        self.permit.count_for(user)
     }
 
     /// Notes that it asked for something.

@@ -235,7 +235,12 @@ mod imp {
                 };
                 let rendition = Arc::clone(&link.rendition);
                 let registry = &link.shared.registry;
-                let registration = registry.register(transport, rendition, connection.address());
+                let registration = registry.register(
+                    transport,
+                    rendition,
+                    connection.address(),
+                    connection.user(),
+                );
                 Playing { registration, feed: None, batch: None }
             });
             // A new one each time: nothing of what was under way before a pause goes on after it.

@@ -1,7 +1,7 @@
 //! RTSP: recorders and players, by way of gst-rtsp-server.
 //!
 //! ```text
-//! door ── admission ── Client ── OPTIONS, DESCRIBE, SETUP, PLAY …      (gst-rtsp-server's threads)
+//! door ── admission ── Client ── warden ── OPTIONS, DESCRIBE, SETUP …   (gst-rtsp-server's threads)
 //!   │ sweep                └─ Factory ─ Media: appsrc ─ rtph264pay ─ rtpbin ─ sink   (one a viewer)
 //!   └ idle, ending, expired                    ▲
 //!                                   Subscriber ┘ feed, from PLAY to PAUSE or the end
@@ -10,7 +10,8 @@
 //! - [`server`]: what the rest of the program sees: bind, stop.
 //! - [`door`]: a thread that accepts, refuses with `503`, and ends what is idle or was asked to end.
 //! - [`connection`]: what is known of one TCP connection; holds its place in `admission`.
-//! - [`client`]: answers requests: `404`, `503`, the stable SDP.
+//! - [`warden`]: lets requests pass, or answers `401`, `403`, `404`, `503`; [`request`] reads them.
+//! - [`client`]: answers requests: the stable SDP.
 //! - [`factory`], [`media`]: one pipeline per viewer, and its life.
 //! - [`batch`]: the packets of a picture in one hand-over.
 //!
@@ -49,8 +50,10 @@ mod factory;
 pub mod idle;
 mod media;
 mod refusal;
+mod request;
 mod sdp;
 mod server;
+mod warden;
 
 pub use door::{SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX, UNSENT_BYTES_MAX};
 pub use media::STALL_TIMEOUT;

@@ -18,7 +18,9 @@ use super::client::Client;
 use super::connection::Connection;
 use super::door::Door;
 use super::factory::Factory;
+use super::warden::Warden;
 use crate::admission::Admission;
+use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::config::{self, RtspTransport};
 use crate::egress::session::Registry;
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     pub(super) teardowns: Teardowns,
     pub(super) runtime: Handle,
     pub(super) transports: RTSPLowerTrans,
+    pub(super) auth: Auth,
 }
 
 /// The running server. It stops when the signal it was given says so; [`RtspServer::stopped`]
@@ -72,6 +75,7 @@ impl RtspServer {
         config: &config::Rtsp,
         catalog: Arc<Catalog>,
         admission: Admission,
+        auth: Auth,
         registry: Registry,
         metrics: Arc<Metrics>,
         teardowns: Teardowns,
@@ -89,7 +93,7 @@ impl RtspServer {
         listener.set_nonblocking(true).map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
         let transports = lower_transports(&config.transports);
-        let shared = Shared { catalog, registry, metrics, teardowns, runtime, transports };
+        let shared = Shared { catalog, registry, metrics, teardowns, runtime, transports, auth };
         let shared = Arc::new(shared);
         let pool = RTSPSessionPool::new();
         let server = Server::new(&shared, &pool)?;
@@ -162,6 +166,7 @@ impl Server {
         let server: Self = glib::Object::new();
         // A new object's cell is empty.
         let _ = server.imp().shared.set(Arc::clone(shared));
+        server.set_auth(Some(&Warden::new(shared)));
         let threads = RTSPThreadPool::new();
         threads.set_max_threads(CLIENT_THREADS_MAX);
         server.set_thread_pool(Some(&threads));
@@ -223,6 +228,7 @@ mod imp {
             client.set_session_pool(server.session_pool().as_ref());
             client.set_mount_points(server.mount_points().as_ref());
             client.set_thread_pool(server.thread_pool().as_ref());
+            client.set_auth(server.auth().as_ref());
             Some(client.upcast())
         }
     }

@@ -188,7 +188,8 @@ impl WebrtcServer {
         if addresses.is_empty() {
             return Err(OpenError::NoAddress);
         }
-        let registration = self.registry.register(Transport::Webrtc, rendition, address);
+        let user = permit.user();
+        let registration = self.registry.register(Transport::Webrtc, rendition, address, user);
         let session = Arc::clone(registration.session());
         let heard = Arc::new(Heard::default());
         let (sender, mut events) = mpsc::channel(EVENTS_MAX);

@@ -1,6 +1,7 @@
 //! The control plane through real HTTP, with a WebRTC engine that only pretends.
 
 mod api;
+mod door;
 mod gate;
 mod health;
 mod server;
@@ -23,8 +24,10 @@ use tokio::task::JoinHandle;
 use super::signalling::{Candidate, CandidateError, OpenError, Opened, Signalling, Viewer};
 use super::{Http, serve};
 use crate::admission::{Admission, Limits};
+use crate::auth::Auth;
 use crate::catalog::{Camera, Catalog, Control, ControlError, ControlRequest, Rendition};
 use crate::clock::Timestamp;
+use crate::config;
 use crate::distributor::{self, Publisher};
 use crate::egress::session::{Registry, SessionId, Transport};
 use crate::egress::webrtc::servers::IceServer;
@@ -39,6 +42,7 @@ const LIMITS: Limits = Limits {
     webrtc_sessions_max: 3,
     rtsp_sessions_max: 3,
     sessions_per_address_max: 3,
+    sessions_per_user_max: 3,
     joins_per_second_max: 100,
 };
 
@@ -60,8 +64,12 @@ impl Signalling for Pretender {
                 Some("slow") => return Err(OpenError::Timeout),
                 _ => {}
             }
-            let registration =
-                registry.register(Transport::Webrtc, viewer.rendition, viewer.address);
+            let registration = registry.register(
+                Transport::Webrtc,
+                viewer.rendition,
+                viewer.address,
+                viewer.permit.user(),
+            );
             let session = Arc::clone(registration.session());
             let (sender, mut candidates) = mpsc::channel(4);
             if viewer.trickle {
@@ -110,6 +118,11 @@ impl Site {
     }
 
     async fn open_with(limits: Limits) -> Self {
+        Self::open_for(&config::Auth::default(), limits).await
+    }
+
+    /// A server for these users.
+    async fn open_for(auth: &config::Auth, limits: Limits) -> Self {
         gst::init().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
@@ -126,7 +139,9 @@ impl Site {
             admission: Admission::new(limits),
             metrics,
             signalling: Arc::new(signalling),
+            auth: Auth::new(auth),
             allowed_origins: vec!["https://friend.example".into()],
+            allowed_hosts: Vec::new(),
             ice_servers: vec![turn()],
             workarounds: vec!["a workaround".into()],
             started: Timestamp::now(),

@@ -107,7 +107,11 @@ impl RtspConversation {
                 let mut line = String::new();
                 self.stream.read_line(&mut line).ok()?;
                 let Some((name, value)) = line.trim().split_once(':') else { break };
-                headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+                let value = value.trim();
+                headers
+                    .entry(name.to_ascii_lowercase())
+                    .and_modify(|before: &mut String| *before = format!("{before}, {value}"))
+                    .or_insert_with(|| value.to_string());
             }
             let length = headers
                 .get("content-length")

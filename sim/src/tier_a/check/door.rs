@@ -101,6 +101,8 @@ impl Checker {
         let just = match refusal {
             Refusal::Sessions { kind, max } => self.door.of_kind(kind) >= max,
             Refusal::Address { max } => self.door.at(address) >= max,
+            // Nobody has a name here.
+            Refusal::User { .. } => false,
             Refusal::Rate { max } => {
                 let now = self.now;
                 let recent = |at: &&Duration| now - **at <= Duration::from_secs(1);

@@ -24,6 +24,7 @@ fn checker() -> Checker {
         webrtc_sessions_max: 1,
         rtsp_sessions_max: 2,
         sessions_per_address_max: 2,
+        sessions_per_user_max: 2,
         joins_per_second_max: 5,
     };
     Checker::new(["anna"; 20].into_iter(), limits, Duration::from_millis(33), door)
