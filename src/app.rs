@@ -5,6 +5,8 @@
 //! time to do so is over. Order of the stop: viewers are told, then the doors close, then the
 //! cameras stop; all of it within [`STOP_TIMEOUT`].
 
+mod reload;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +33,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stopping};
 use crate::workarounds::{self, Version};
 
+pub use reload::Load;
+use reload::Reload;
+
 /// How long `ready` waits for the first frame of every camera.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,6 +58,7 @@ struct App {
     rtsp: RtspServer,
     /// HTTP and the cameras; none ends before the stop.
     tasks: JoinSet<Result<(), Error>>,
+    reload: Reload,
     addresses: Addresses,
 }
 
@@ -61,13 +67,14 @@ struct Addresses {
     rtsp: SocketAddr,
 }
 
-/// Runs everything that `config` asks for until SIGINT or SIGTERM.
+/// Runs everything that `config` asks for until SIGINT or SIGTERM. On SIGHUP, `load` gives the
+/// configuration anew.
 ///
 /// # Errors
 /// What kept it from starting, or ended it otherwise.
-pub async fn run(config: Config) -> Result<(), Error> {
+pub async fn run(config: Config, load: Load) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    let mut app = App::start(&config).await?;
+    let mut app = App::start(config, load).await?;
     tokio::select! {
         () = app.frames_flow() => app.say_ready()?,
         () = signals.stop() => return app.stop(Ok(())).await,
@@ -77,7 +84,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 impl App {
-    async fn start(config: &Config) -> Result<Self, Error> {
+    async fn start(config: Config, load: Load) -> Result<Self, Error> {
         let started = Timestamp::now();
         let metrics =
             Arc::new(Metrics::new().map_err(|error| Error::Internal(format!("metrics: {error}")))?);
@@ -128,11 +135,11 @@ impl App {
         let http = Http {
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
-            admission,
+            admission: admission.clone(),
             metrics,
             ice_servers: webrtc::servers::list(&config.webrtc),
             signalling: Arc::new(engine),
-            auth,
+            auth: auth.clone(),
             allowed_origins: config.server.allowed_origins.clone(),
             allowed_hosts: config.server.allowed_hosts.clone(),
             workarounds: workarounds(),
@@ -140,7 +147,16 @@ impl App {
         };
         let addresses = Addresses { http: local_address(&listener)?, rtsp: rtsp.address() };
         tasks.spawn(serve(listener, http, shutdown.listen()));
-        Ok(Self { catalog, registry, teardowns, shutdown, rtsp, tasks, addresses })
+        let reload = Reload {
+            load,
+            places: config.limits.webrtc_sessions_max + config.limits.rtsp_sessions_max,
+            running: config,
+            admission,
+            auth,
+            catalog: Arc::clone(&catalog),
+            registry: registry.clone(),
+        };
+        Ok(Self { reload, catalog, registry, teardowns, shutdown, rtsp, tasks, addresses })
     }
 
     /// Waits until every rendition has shown what it is like, at most [`FIRST_FRAME_TIMEOUT`].
@@ -177,9 +193,7 @@ impl App {
         loop {
             tokio::select! {
                 () = signals.stop() => return Ok(()),
-                _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version reloads nothing; restart to apply a change");
-                }
+                _ = hangup.recv() => self.reload.reload().await,
                 Some(ended) = self.tasks.join_next() => return Err(cut_short(ended)),
                 _ = check.tick() => {
                     let stuck = self.teardowns.check();

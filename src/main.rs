@@ -20,11 +20,12 @@ fn main() -> ExitCode {
     let mut log = None;
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => arguments.config().and_then(|config| {
+            let load = Box::new(move || arguments.config());
             log = Some(lensline::log::init(&config.log)?);
             if !one_arena {
                 tracing::info!("this C library has no arenas to limit");
             }
-            stream(config)
+            stream(config, load)
         }),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Probe { json } => init_gstreamer().and_then(|()| cli::probe(json)),
@@ -50,7 +51,7 @@ fn conclude(error: &Error) -> ExitCode {
     error.exit_code()
 }
 
-fn stream(config: Config) -> Result<(), Error> {
+fn stream(config: Config, load: lensline::app::Load) -> Result<(), Error> {
     init_gstreamer()?;
     let config = cli::with_camera(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,7 +60,7 @@ fn stream(config: Config) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Internal(format!("no threads to run on: {error}")))?;
-    let outcome = runtime.block_on(lensline::app::run(config));
+    let outcome = runtime.block_on(lensline::app::run(config, load));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     outcome
 }

@@ -103,9 +103,10 @@ pub enum Role {
 pub struct Secret(String);
 
 impl Auth {
-    /// Whether visitors must prove who they are.
-    pub fn is_required(&self) -> bool {
-        !self.users.is_empty()
+    /// Whether `address` may be listened on: others than this machine come in by name and password,
+    /// or where it is written out that everybody may.
+    pub fn lets_listen_on(&self, address: SocketAddr) -> bool {
+        address.ip().is_loopback() || self.mode.is_some() || !self.users.is_empty()
     }
 }
 

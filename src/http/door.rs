@@ -48,7 +48,11 @@ pub(super) async fn enter(
         // watches whether we live. Their handlers find no visitor, and tell little.
         Err(Denied::Missing) if need == Need::Nothing || request.method() == Method::OPTIONS => {}
         Err(denied) => {
-            tracing::info!(%peer, reason = denied.as_str(), "visitor refused");
+            // Every browser asks without first.
+            match denied {
+                Denied::Missing => tracing::debug!(%peer, "visitor asked who he is"),
+                _ => tracing::info!(%peer, reason = denied.as_str(), "visitor refused"),
+            }
             return Err(refused(denied));
         }
     }

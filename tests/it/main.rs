@@ -11,6 +11,7 @@
 )]
 
 mod common;
+mod doors;
 
 mod address_in_use;
 mod camera_faults;

@@ -75,8 +75,7 @@ impl Findings {
 fn listening(found: &mut Findings, config: &Config) {
     let (http, rtsp) = (config.server.listen, config.rtsp.listen);
     for (path, address) in [("server.listen", http), ("rtsp.listen", rtsp)] {
-        if !address.ip().is_loopback() && config.auth.mode.is_none() && config.auth.users.is_empty()
-        {
+        if !config.auth.lets_listen_on(address) {
             found.between(
                 &[path, "auth.mode"],
                 format!("other machines can reach {address}, and no authentication is configured"),

@@ -232,10 +232,16 @@ async function judge(problem, camera) {
   return { verdict: "wait", title: "Connection lost", detail: problem?.detail ? sentence(problem.detail) : "" };
 }
 
+/** An address of this server. Not relative: a page that was opened as http://name:password@host/ may
+ *  not fetch relative to itself (Fetch, "includes credentials"), but the browser knows the password. */
+export function ours(path) {
+  return new URL(path, location.origin);
+}
+
 /** What the server says of the camera now: nothing to complain of, or one of four complaints. */
 async function askCamera(camera) {
   try {
-    const response = await fetch(`/api/v1/cameras/${encodeURIComponent(camera)}`, {
+    const response = await fetch(ours(`/api/v1/cameras/${encodeURIComponent(camera)}`), {
       cache: "no-store",
       signal: AbortSignal.timeout(3000),
     });
@@ -280,7 +286,7 @@ function preferH264(transceiver) {
   if (h264.length > 0) transceiver.setCodecPreferences?.([...h264, ...rest]);
 }
 
-function sentence(text) {
+export function sentence(text) {
   const clean = String(text ?? "").trim();
   if (clean === "") return "";
   return clean[0].toUpperCase() + clean.slice(1) + (/[.!?]$/.test(clean) ? "" : ".");

@@ -15,7 +15,7 @@
 
 import { figures as measureFigures } from "./figures.js";
 import { latencyGraph } from "./graph.js";
-import { link as makeLink } from "./link.js";
+import { link as makeLink, ours, sentence } from "./link.js";
 
 const LIST_RETRY_MS = 3000;
 const FIGURES_EVERY_MS = 250;
@@ -85,12 +85,13 @@ async function start() {
   link.stop();
   show({ state: "connecting", title: "Connecting", detail: "" });
   try {
-    const response = await fetch("/api/v1/cameras", { cache: "no-store", signal: AbortSignal.timeout(4000) });
-    if (!response.ok) throw new Error(response.statusText);
-    ({ cameras, ice_servers: iceServers } = await response.json());
-  } catch {
-    const detail = "No answer from the server. Is it running, and is the network up?";
-    show({ state: "waiting", title: "Server unreachable", detail, until: Date.now() + LIST_RETRY_MS });
+    const response = await fetch(ours("/api/v1/cameras"), { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    const said = await response.json();
+    if (!response.ok) throw { title: "Not let in", detail: sentence(said.detail) };
+    ({ cameras, ice_servers: iceServers } = said);
+  } catch ({ title = "Server unreachable", detail }) {
+    detail ??= "No answer from the server. Is it running, and is the network up?";
+    show({ state: "waiting", title, detail, until: Date.now() + LIST_RETRY_MS });
     startTimer = setTimeout(start, LIST_RETRY_MS);
     return;
   }

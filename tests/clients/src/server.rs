@@ -38,7 +38,7 @@ pub struct Lensline {
     /// For requests of one's own.
     pub client: reqwest::Client,
     log: Arc<Mutex<String>>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// How to start the program.
@@ -191,7 +191,7 @@ impl Lensline {
             client: reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client"),
             child,
             log,
-            _directory: directory,
+            directory: directory,
         }
     }
 
@@ -265,6 +265,26 @@ impl Lensline {
     /// What it wrote to stderr so far; nothing where that goes to a file.
     pub fn log(&self) -> String {
         read(&self.log)
+    }
+
+    /// Asks it with this `Authorization` from now on.
+    ///
+    /// # Panics
+    /// Where that is no value of a header.
+    pub fn authorize(&mut self, authorization: &str) {
+        let value = authorization.parse().expect("a value of a header");
+        let headers = [(reqwest::header::AUTHORIZATION, value)].into_iter().collect();
+        let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).default_headers(headers);
+        self.client = client.build().expect("a client can be built");
+    }
+
+    /// Writes another configuration into its file; it is read again on SIGHUP.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn configure(&self, config: &str) {
+        let file = self.directory.path().join("config.toml");
+        std::fs::write(file, config).expect("the configuration can be written");
     }
 
     /// Sends it a signal.
