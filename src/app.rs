@@ -96,23 +96,7 @@ impl App {
         let listener = listen(config.server.listen).await?;
 
         let mut tasks = JoinSet::new();
-        let mut cameras = Vec::new();
-        for camera in &config.camera {
-            let (camera, runner) = camera::open(
-                camera,
-                &config.limits,
-                Arc::clone(&metrics),
-                teardowns.clone(),
-                shutdown.listen(),
-            )?;
-            cameras.push(camera);
-            tasks.spawn(async move {
-                runner.run().await;
-                Ok(())
-            });
-        }
-        let catalog = Arc::new(Catalog::new(cameras));
-
+        let catalog = open_cameras(&config, &metrics, &teardowns, &shutdown, &mut tasks)?;
         let rtsp = RtspServer::bind(
             &config.rtsp,
             Arc::clone(&catalog),
@@ -230,6 +214,32 @@ impl App {
         }
         outcome
     }
+}
+
+/// Every camera of `config`, each run by a task of its own.
+fn open_cameras(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    teardowns: &Teardowns,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<Result<(), Error>>,
+) -> Result<Arc<Catalog>, Error> {
+    let mut cameras = Vec::new();
+    for camera in &config.camera {
+        let (camera, runner) = camera::open(
+            camera,
+            &config.limits,
+            Arc::clone(metrics),
+            teardowns.clone(),
+            shutdown.listen(),
+        )?;
+        cameras.push(camera);
+        tasks.spawn(async move {
+            runner.run().await;
+            Ok(())
+        });
+    }
+    Ok(Arc::new(Catalog::new(cameras)))
 }
 
 fn workarounds() -> Vec<String> {

@@ -191,7 +191,7 @@ impl Lensline {
             client: reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client"),
             child,
             log,
-            directory: directory,
+            directory,
         }
     }
 
