@@ -25,7 +25,8 @@ use crate::egress::session::{End, Registry};
 use crate::egress::webrtc::{self, WebrtcServer};
 use crate::error::Error;
 use crate::guard::Teardowns;
-use crate::http::{self, Http};
+use crate::http::{self, About, Http};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stopping};
 use crate::workarounds::{self, Version};
@@ -60,13 +61,13 @@ struct Addresses {
     rtsp: SocketAddr,
 }
 
-/// Runs everything that `config` asks for until SIGINT or SIGTERM.
+/// Runs everything that `config`, which was read from `file`, asks for until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// What kept it from starting, or ended it otherwise.
-pub async fn run(config: Config) -> Result<(), Error> {
+pub async fn run(config: Config, file: Option<String>) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    let mut app = App::start(&config).await?;
+    let mut app = App::start(&config, file).await?;
     tokio::select! {
         () = app.frames_flow() => app.say_ready()?,
         () = signals.stop() => return app.stop(Ok(())).await,
@@ -76,7 +77,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 impl App {
-    async fn start(config: &Config) -> Result<Self, Error> {
+    async fn start(config: &Config, file: Option<String>) -> Result<Self, Error> {
         let started = Timestamp::now();
         let metrics =
             Arc::new(Metrics::new().map_err(|error| Error::Internal(format!("metrics: {error}")))?);
@@ -132,6 +133,11 @@ impl App {
             allowed_origins: config.server.allowed_origins.clone(),
             workarounds: workarounds(),
             started,
+            about: About {
+                rtsp: rtsp.address(),
+                webrtc_engine: if config.webrtc.uses_webrtcbin() { "webrtcbin" } else { "str0m" },
+                config_file: file,
+            },
         };
         let addresses = Addresses { http: local_address(&listener)?, rtsp: rtsp.address() };
         tasks.spawn(serve(listener, http, shutdown.listen()));
@@ -177,6 +183,7 @@ impl App {
                 }
                 Some(ended) = self.tasks.join_next() => return Err(cut_short(ended)),
                 _ = check.tick() => {
+                    log::tell_suppressed();
                     let stuck = self.teardowns.check();
                     if stuck > TEARDOWNS_STUCK_MAX {
                         return Err(Error::Internal(format!("{stuck} teardowns are stuck")));

@@ -6,7 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Http, Shared};
@@ -19,6 +21,30 @@ use crate::metrics::Metrics;
 
 /// The content type of Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What `GET /healthz` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Alive {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// What `GET /readyz` answers where every camera delivers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Ready {
+    ready: bool,
+    cameras: Vec<CameraReady>,
+}
+
+/// Whether a camera delivers.
+#[derive(Debug, Serialize, ToSchema)]
+struct CameraReady {
+    id: Arc<str>,
+    ready: bool,
+    /// Why it does not.
+    reason: Option<String>,
+}
 
 /// Keeps two scrapes at a time from counting the same requests twice.
 #[derive(Debug, Default)]
@@ -48,6 +74,10 @@ pub(super) fn prepare(http: &Http) {
 }
 
 /// `GET /metrics`
+#[utoipa::path(
+    get, path = "/metrics", tag = "operate", summary = "Prometheus' text format",
+    responses((status = 200, description = "The figures", content_type = "text/plain", body = String))
+)]
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let _alone = shared.health.scraping.lock().unwrap_or_else(PoisonError::into_inner);
     let metrics = &shared.http.metrics;
@@ -62,35 +92,36 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
 }
 
 /// `GET /healthz`: that this answers is the answer.
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+#[utoipa::path(
+    get, path = "/healthz", tag = "operate", summary = "Liveness",
+    responses((status = 200, description = "Alive", body = Alive))
+)]
+pub(super) async fn alive() -> Json<Alive> {
+    Json(Alive { status: "ok" })
 }
 
 /// `GET /readyz`: whether every camera delivers.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operate",
+    summary = "Readiness: whether every camera delivers; the problem's `cameras` say which does not",
+    responses((status = 200, description = "Ready", body = Ready))
+)]
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if shared.stopping.is_stopping() {
         return Problem::stopping().into_response();
     }
     let now = Timestamp::now();
-    let reasons: Vec<(&Arc<Camera>, Option<String>)> = shared
-        .http
-        .catalog
-        .cameras()
+    let described = |camera: &Arc<Camera>| {
+        let reason = camera.unready_reason(now);
+        CameraReady { id: Arc::clone(&camera.id), ready: reason.is_none(), reason }
+    };
+    let cameras: Vec<CameraReady> = shared.http.catalog.cameras().iter().map(described).collect();
+    let away: Vec<String> = cameras
         .iter()
-        .map(|camera| (camera, camera.unready_reason(now)))
-        .collect();
-    let cameras: Vec<Value> = reasons
-        .iter()
-        .map(|(camera, reason)| {
-            json!({ "id": camera.id, "ready": reason.is_none(), "reason": reason })
-        })
-        .collect();
-    let away: Vec<String> = reasons
-        .iter()
-        .filter_map(|(camera, reason)| Some(format!("{}: {}", camera.id, reason.as_ref()?)))
+        .filter_map(|camera| Some(format!("{}: {}", camera.id, camera.reason.as_ref()?)))
         .collect();
     if away.is_empty() {
-        return Json(json!({ "ready": true, "cameras": cameras })).into_response();
+        return Json(Ready { ready: true, cameras }).into_response();
     }
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -5,8 +5,10 @@
 //! touches media: what a viewer's pipeline is made of is behind [`signalling::Signalling`].
 
 mod api;
+mod extract;
 mod gate;
 mod health;
+mod openapi;
 pub mod problem;
 mod routes;
 mod sdp;
@@ -14,6 +16,7 @@ mod seats;
 mod server;
 pub mod signalling;
 mod snapshot;
+mod status;
 mod viewer;
 mod whep;
 mod ws;
@@ -21,6 +24,7 @@ mod ws;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admission::Admission;
@@ -57,6 +61,19 @@ pub struct Http {
     pub workarounds: Vec<String>,
     /// When the program started.
     pub started: Timestamp,
+    /// What else an operator asks first.
+    pub about: About,
+}
+
+/// What is fixed from the start, for `/api/v1/status`.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Where RTSP is listened for.
+    pub rtsp: SocketAddr,
+    /// The WebRTC engine in use: `str0m` or `webrtcbin`.
+    pub webrtc_engine: &'static str,
+    /// The configuration file that was read; none where the defaults were taken.
+    pub config_file: Option<String>,
 }
 
 /// Everything a handler can reach.
@@ -66,6 +83,10 @@ struct Shared {
     snapshots: snapshot::Snapshots,
     health: health::Health,
     gate: gate::Gate,
+    /// Where this is served.
+    address: SocketAddr,
+    /// HTTP connections, and WebSockets, which outlive them.
+    connections: Seats,
     sockets: Seats,
     stopping: Stopping,
 }

@@ -7,11 +7,11 @@ use axum::routing::{MethodFilter, MethodRouter, get, on, post};
 use axum::{Router, middleware};
 
 use super::problem::Problem;
-use super::{Shared, api, gate, health, snapshot, viewer, whep, ws};
+use super::{Shared, api, gate, health, openapi, snapshot, status, viewer, whep, ws};
 
 type Route = (&'static str, MethodRouter<Arc<Shared>>);
 
-/// Every path with its methods; `openapi.json` describes the same, and a test holds them together.
+/// Every path with its methods; `openapi` describes the same, and a test holds them together.
 pub(super) fn table() -> Vec<Route> {
     let whep = post(whep::join).on(MethodFilter::HEAD, whep::head).options(whep::options);
     let session =
@@ -26,12 +26,12 @@ pub(super) fn table() -> Vec<Route> {
         ("/metrics", get(health::metrics)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
-        ("/api/v1/status", get(api::status)),
+        ("/api/v1/status", get(status::status)),
         ("/api/v1/cameras", get(api::cameras)),
         ("/api/v1/cameras/{id}", get(api::camera).patch(api::change)),
         ("/api/v1/sessions", get(api::sessions)),
         ("/api/v1/sessions/{id}", get(api::session).delete(api::end)),
-        ("/api/v1/openapi.json", get(api::openapi)),
+        ("/api/v1/openapi.json", get(openapi::openapi)),
     ]
 }
 

@@ -182,7 +182,7 @@ async fn start() -> Result<(tokio::task::JoinHandle<()>, Faces), String> {
     let config = run.config().map_err(|error| error.to_string())?;
     gst::init().map_err(|error| error.to_string())?;
     let application = tokio::spawn(async move {
-        if let Err(error) = Box::pin(lensline::app::run(config)).await {
+        if let Err(error) = Box::pin(lensline::app::run(config, None)).await {
             eprintln!("heap: the application ended: {error}");
         }
     });

@@ -43,7 +43,7 @@ fn stream() -> Result<(), Error> {
     std::thread::spawn(move || leak(listen));
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Error::Internal(error.to_string()))?;
-    runtime.block_on(lensline::app::run(config))
+    runtime.block_on(lensline::app::run(config, None))
 }
 
 /// Keeps something for each join, for ever.

@@ -15,6 +15,7 @@ use super::server::Shared;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
 use crate::guard::Cleanup;
+use crate::log;
 
 glib::wrapper! {
     /// One connection as gst-rtsp-server sees it.
@@ -191,7 +192,9 @@ mod imp {
         fn refused(&self, ctx: &RTSPContext, reason: &str) {
             let address = self.connection().map(|connection| connection.address().to_string());
             let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
-            tracing::info!(address, path, reason, "RTSP request refused");
+            if let Some(suppressed) = log::heard() {
+                tracing::info!(address, path, reason, suppressed, "RTSP request refused");
+            }
         }
 
         /// Gives the connection's place back. Medias that have failed are not torn down by
