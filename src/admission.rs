@@ -78,6 +78,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The names of all of them, as metrics have them.
+    pub const NAMES: [&str; 3] =
+        ["sessions_max", "sessions_per_address_max", "joins_per_second_max"];
+
     /// The name used in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -272,6 +276,18 @@ mod tests {
         let _webrtc = door.admit(Kind::Webrtc, address(3), second(0)).unwrap();
         drop(first);
         let _third = door.admit(Kind::Rtsp, address(3), second(0)).unwrap();
+    }
+
+    #[test]
+    fn the_list_of_names_has_every_refusal() {
+        let kind = Kind::Webrtc;
+        for refusal in [
+            Refusal::Sessions { kind, max: 1 },
+            Refusal::Address { max: 1 },
+            Refusal::Rate { max: 1 },
+        ] {
+            assert!(Refusal::NAMES.contains(&refusal.as_str()), "{refusal}");
+        }
     }
 
     #[test]

@@ -285,10 +285,13 @@ impl Drop for Registration {
         let metrics = &self.registry.metrics;
         metrics.sessions.with_label_values(&[camera, transport]).dec();
         metrics.sessions_ended.with_label_values(&[camera, transport, end]).inc();
+        // As 64 bits: a JSON log writes the 128 bits of `as_millis` as text.
+        let age = Timestamp::now().since(session.started);
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             session = %session.id, camera, rendition = %session.rendition.name, transport,
             address = %session.address, end,
-            age_ms = Timestamp::now().since(session.started).as_millis(),
+            age_ms,
             delivered = session.stats.delivered.get(), skipped = session.stats.skipped.get(),
             bytes = session.stats.bytes.get(), "session ends"
         );

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Http, Shared};
+use crate::admission::{Kind, Refusal};
 use crate::catalog::Camera;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
@@ -55,6 +56,11 @@ pub(super) struct Health {
 /// Makes the figures of every camera appear at zero, so that a first event is seen as a rise.
 pub(super) fn prepare(http: &Http) {
     let metrics = &http.metrics;
+    for kind in [Kind::Webrtc, Kind::Rtsp] {
+        for reason in Refusal::NAMES {
+            metrics.sessions_refused.with_label_values(&[kind.as_str(), reason]).inc_by(0);
+        }
+    }
     for camera in http.catalog.cameras() {
         let id = &*camera.id;
         for transport in [Transport::Webrtc, Transport::RtspTcp, Transport::RtspUdp] {
@@ -67,6 +73,7 @@ pub(super) fn prepare(http: &Http) {
                 metrics.sessions_ended.with_label_values(&labels).inc_by(0);
             }
         }
+        metrics.snapshots_decoded.with_label_values(&[id]).inc_by(0);
         for rendition in &camera.renditions {
             metrics.frames_published.with_label_values(&[id, &*rendition.name]).inc_by(0);
         }
