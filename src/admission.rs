@@ -41,6 +41,19 @@ pub struct Limits {
     pub joins_per_second_max: u32,
 }
 
+/// How much of each limit is used: that, and the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// WebRTC sessions now.
+    pub webrtc_sessions: (usize, usize),
+    /// RTSP sessions now.
+    pub rtsp_sessions: (usize, usize),
+    /// Sessions now of the address that has most.
+    pub sessions_of_one_address: (usize, usize),
+    /// Joins that the last second is charged with.
+    pub joins_in_a_second: (usize, usize),
+}
+
 /// Why a join was refused. Every refusal passes: see [`Refusal::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -73,6 +86,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The names of all of them, as metrics have them.
+    pub const NAMES: [&str; 3] =
+        ["sessions_max", "sessions_per_address_max", "joins_per_second_max"];
+
     /// The name used in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -158,6 +175,19 @@ impl Admission {
         self.with(|state| *state.sessions(kind))
     }
 
+    /// How much of each limit is used. `now` is the clock of [`Admission::admit`].
+    pub fn taken(&self, now: Duration) -> Taken {
+        self.with(|state| Taken {
+            webrtc_sessions: (state.webrtc_sessions, state.limits.webrtc_sessions_max),
+            rtsp_sessions: (state.rtsp_sessions, state.limits.rtsp_sessions_max),
+            sessions_of_one_address: (
+                state.per_address.values().copied().max().unwrap_or(0),
+                state.limits.sessions_per_address_max,
+            ),
+            joins_in_a_second: state.joins(now),
+        })
+    }
+
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -193,15 +223,27 @@ impl State {
     /// A token bucket that holds one second's joins.
     fn take_allowance(&mut self, now: Duration) -> Result<(), Refusal> {
         let max = self.limits.joins_per_second_max;
-        let elapsed = now.saturating_sub(self.reckoned).as_nanos().min(u128::from(NANO));
-        let earned = u64::try_from(elapsed).unwrap_or(NANO) * u64::from(max);
+        self.allowance_nano = self.allowance_nano(now);
         self.reckoned = self.reckoned.max(now);
-        self.allowance_nano = (self.allowance_nano + earned).min(u64::from(max) * NANO);
         if self.allowance_nano < NANO {
             return Err(Refusal::Rate { max });
         }
         self.allowance_nano -= NANO;
         Ok(())
+    }
+
+    fn allowance_nano(&self, now: Duration) -> u64 {
+        let max = u64::from(self.limits.joins_per_second_max);
+        let elapsed = now.saturating_sub(self.reckoned).as_nanos().min(u128::from(NANO));
+        let earned = u64::try_from(elapsed).unwrap_or(NANO) * max;
+        (self.allowance_nano + earned).min(max * NANO)
+    }
+
+    /// Joins that are not yet earned back, a part of one counting whole; and the limit.
+    fn joins(&self, now: Duration) -> (usize, usize) {
+        let max = u64::from(self.limits.joins_per_second_max);
+        let used = (max * NANO - self.allowance_nano(now)).div_ceil(NANO);
+        (usize::try_from(used).unwrap_or(usize::MAX), usize::try_from(max).unwrap_or(usize::MAX))
     }
 
     fn release(&mut self, kind: Kind, address: IpAddr, user: Option<&Arc<str>>) {
@@ -287,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_names_has_every_refusal() {
+        let kind = Kind::Webrtc;
+        for refusal in [
+            Refusal::Sessions { kind, max: 1 },
+            Refusal::Address { max: 1 },
+            Refusal::Rate { max: 1 },
+        ] {
+            assert!(Refusal::NAMES.contains(&refusal.as_str()), "{refusal}");
+        }
+    }
+
+    #[test]
     fn one_address_cannot_take_every_seat() {
         let door = Admission::new(LIMITS);
         let _kept = [Kind::Webrtc, Kind::Rtsp]
@@ -324,6 +378,20 @@ mod tests {
             Refusal::Rate { max: 4 }
         );
         drop(door.admit(Kind::Webrtc, address(1), ms(250)).unwrap());
+    }
+
+    #[test]
+    fn what_is_taken_is_told_with_its_limit_and_joins_are_earned_back() {
+        let door = Admission::new(LIMITS);
+        let ms = Duration::from_millis;
+        let _kept = [(Kind::Webrtc, 1), (Kind::Rtsp, 1), (Kind::Webrtc, 2)]
+            .map(|(kind, last)| door.admit(kind, address(last), ms(0)).unwrap());
+        let taken = door.taken(ms(0));
+        assert_eq!((taken.webrtc_sessions, taken.rtsp_sessions), ((2, 3), (1, 2)));
+        assert_eq!(taken.sessions_of_one_address, (2, 2));
+        assert_eq!(taken.joins_in_a_second, (3, 4));
+        assert_eq!(door.taken(ms(250)).joins_in_a_second, (2, 4));
+        assert_eq!(door.taken(ms(2000)).joins_in_a_second, (0, 4));
     }
 
     proptest! {

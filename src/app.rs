@@ -22,13 +22,14 @@ use crate::auth::Auth;
 use crate::camera;
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::egress::rtsp::RtspServer;
 use crate::egress::session::{End, Registry};
 use crate::egress::webrtc::{self, WebrtcServer};
 use crate::error::Error;
 use crate::guard::Teardowns;
-use crate::http::{self, Http};
+use crate::http::{self, About, Http};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stopping};
 use crate::workarounds::{self, Version};
@@ -67,14 +68,14 @@ struct Addresses {
     rtsp: SocketAddr,
 }
 
-/// Runs everything that `config` asks for until SIGINT or SIGTERM. On SIGHUP, `load` gives the
-/// configuration anew.
+/// Runs everything that the configuration asks for until SIGINT or SIGTERM. On SIGHUP, `load` gives
+/// it anew.
 ///
 /// # Errors
 /// What kept it from starting, or ended it otherwise.
-pub async fn run(config: Config, load: Load) -> Result<(), Error> {
+pub async fn run(loaded: Loaded, load: Load) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    let mut app = App::start(config, load).await?;
+    let mut app = App::start(loaded, load).await?;
     tokio::select! {
         () = app.frames_flow() => app.say_ready()?,
         () = signals.stop() => return app.stop(Ok(())).await,
@@ -84,7 +85,8 @@ pub async fn run(config: Config, load: Load) -> Result<(), Error> {
 }
 
 impl App {
-    async fn start(config: Config, load: Load) -> Result<Self, Error> {
+    async fn start(loaded: Loaded, load: Load) -> Result<Self, Error> {
+        let Loaded { config, file, .. } = loaded;
         let started = Timestamp::now();
         let metrics =
             Arc::new(Metrics::new().map_err(|error| Error::Internal(format!("metrics: {error}")))?);
@@ -128,6 +130,11 @@ impl App {
             allowed_hosts: config.server.allowed_hosts.clone(),
             workarounds: workarounds(),
             started,
+            about: About {
+                rtsp: rtsp.address(),
+                webrtc_engine: if config.webrtc.uses_webrtcbin() { "webrtcbin" } else { "str0m" },
+                config_file: file,
+            },
         };
         let addresses = Addresses { http: local_address(&listener)?, rtsp: rtsp.address() };
         tasks.spawn(serve(listener, http, shutdown.listen()));
@@ -180,6 +187,7 @@ impl App {
                 _ = hangup.recv() => self.reload.reload().await,
                 Some(ended) = self.tasks.join_next() => return Err(cut_short(ended)),
                 _ = check.tick() => {
+                    log::tell_suppressed();
                     let stuck = self.teardowns.check();
                     if stuck > TEARDOWNS_STUCK_MAX {
                         return Err(Error::Internal(format!("{stuck} teardowns are stuck")));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::distributor::Hub;
@@ -54,7 +55,7 @@ pub struct Status {
 }
 
 /// Whether frames flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Health {
     /// The pipeline is being built; no frame came yet.

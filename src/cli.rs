@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, LogFormat, Overrides};
+use crate::config::{self, Config, Loaded, LogFormat, Overrides};
 use crate::error::Error;
 use crate::password::{self, PASSWORD_BYTES_MAX};
 use crate::probe;
@@ -74,15 +74,14 @@ impl Run {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn config(&self) -> Result<Config, Error> {
+    pub fn config(&self) -> Result<Loaded, Error> {
         let overrides = Overrides {
             simulate: self.simulate,
             listen: self.listen,
             rtsp_listen: self.rtsp_listen,
             log_format: self.log_format,
         };
-        let loaded = config::load(self.config.as_deref(), std::env::vars_os(), &overrides)?;
-        Ok(loaded.config)
+        Ok(config::load(self.config.as_deref(), std::env::vars_os(), &overrides)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use lensline::cli::{self, Arguments, Command};
-use lensline::config::Config;
+use lensline::config::Loaded;
 use lensline::error::Error;
 
 /// Threads for everything that is not a GStreamer pipeline: signalling, timers, HTTP.
@@ -19,13 +19,13 @@ fn main() -> ExitCode {
     let one_arena = lensline::memory::use_one_arena();
     let mut log = None;
     let outcome = match Arguments::parse().command {
-        Command::Run(arguments) => arguments.config().and_then(|config| {
-            let load = Box::new(move || arguments.config());
-            log = Some(lensline::log::init(&config.log)?);
+        Command::Run(arguments) => arguments.config().and_then(|loaded| {
+            let load = Box::new(move || arguments.config().map(|loaded| loaded.config));
+            log = Some(lensline::log::init(&loaded.config.log)?);
             if !one_arena {
                 tracing::info!("this C library has no arenas to limit");
             }
-            stream(config, load)
+            stream(loaded, load)
         }),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Probe { json } => init_gstreamer().and_then(|()| cli::probe(json)),
@@ -51,16 +51,16 @@ fn conclude(error: &Error) -> ExitCode {
     error.exit_code()
 }
 
-fn stream(config: Config, load: lensline::app::Load) -> Result<(), Error> {
+fn stream(mut loaded: Loaded, load: lensline::app::Load) -> Result<(), Error> {
     init_gstreamer()?;
-    let config = cli::with_camera(config)?;
+    loaded.config = cli::with_camera(loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("tokio")
         .enable_all()
         .build()
         .map_err(|error| Error::Internal(format!("no threads to run on: {error}")))?;
-    let outcome = runtime.block_on(lensline::app::run(config, load));
+    let outcome = runtime.block_on(lensline::app::run(loaded, load));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     outcome
 }

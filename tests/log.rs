@@ -41,6 +41,9 @@ fn everybody_s_words_reach_the_log_and_a_flood_is_cut() {
     assert_eq!(said("gstreamer", "DEBUG", "nobody"), 0, "{text}");
     assert_eq!(said("glib", "INFO", "glib warns"), 1, "{text}");
     assert_eq!(said("lensline::log", "ERROR", "panic: on purpose"), 1, "{text}");
+    assert_eq!(said("log", "INFO", "refused"), 6, "five of 1000 refusals, and one more: {text}");
+    let told = lines.iter().find(|line| line["fields"]["message"] == "refused later").unwrap();
+    assert_eq!(told["fields"]["suppressed"], 0, "another place is heard: {text}");
     assert_eq!(said("log", "INFO", "the last word"), 1, "{text}");
 }
 
@@ -57,6 +60,14 @@ fn talk() {
     gst::info!(category, "nobody listens to this");
     glib::g_warning!("test", "glib warns");
     let _ = std::thread::spawn(|| panic!("on purpose")).join();
+    for _ in 0..1_000 {
+        if let Some(suppressed) = lensline::log::heard() {
+            tracing::info!(suppressed, "refused");
+        }
+    }
+    if let Some(suppressed) = lensline::log::heard() {
+        tracing::info!(suppressed, "refused later");
+    }
     tracing::info!("the last word");
     drop(log);
 }

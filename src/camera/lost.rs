@@ -33,6 +33,17 @@ pub(super) enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Open,
+        Self::Error,
+        Self::Eos,
+        Self::Stall,
+        Self::EncoderStall,
+        Self::Garbage,
+        Self::Restart,
+    ];
+
     /// The name used in metrics.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

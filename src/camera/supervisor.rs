@@ -93,6 +93,11 @@ impl Supervisor {
     /// Runs the camera until the program stops.
     pub(super) async fn run(mut self) {
         let _key_frames = self.serve_key_frames();
+        // All at zero from the start, so that the first one is seen as a rise.
+        for cause in Cause::ALL {
+            let labels = [&*self.camera.id, cause.as_str()];
+            self.metrics.camera_restarts.with_label_values(&labels).inc_by(0);
+        }
         let mut backoff = Backoff::new();
         let mut opening = None;
         while !self.stopping.is_stopping() {

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::catalog::Rendition;
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 
 /// How a session's frames travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// WebRTC: SRTP over UDP.
@@ -37,7 +38,7 @@ impl Transport {
 }
 
 /// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum End {
@@ -88,7 +89,8 @@ impl End {
 }
 
 /// Name of a session: 128 random bits, so that nobody can guess another's.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, ToSchema)]
+#[schema(value_type = String)]
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
@@ -110,7 +112,8 @@ impl fmt::Display for SessionId {
 }
 
 /// A count that one side adds to and any side reads.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, ToSchema)]
+#[schema(value_type = u64)]
 pub struct Count(AtomicU64);
 
 impl Count {
@@ -137,7 +140,7 @@ impl Serialize for Count {
 }
 
 /// What a session got, and what its peer says of it.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Stats {
     /// Frames handed to the session.
     pub delivered: Count,
@@ -171,7 +174,7 @@ pub struct Session {
     /// When it asked to come in.
     pub started: Timestamp,
     /// What it got.
-    pub stats: Stats,
+    pub stats: Arc<Stats>,
     end: AtomicU8,
     ending: watch::Sender<bool>,
 }
@@ -233,7 +236,7 @@ impl Registry {
             address,
             user: user.cloned(),
             started: Timestamp::now(),
-            stats: Stats::default(),
+            stats: Arc::default(),
             end: AtomicU8::new(0),
             ending: watch::Sender::new(false),
         });
@@ -286,10 +289,13 @@ impl Drop for Registration {
         let metrics = &self.registry.metrics;
         metrics.sessions.with_label_values(&[camera, transport]).dec();
         metrics.sessions_ended.with_label_values(&[camera, transport, end]).inc();
+        // As 64 bits: a JSON log writes the 128 bits of `as_millis` as text.
+        let age = Timestamp::now().since(session.started);
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             session = %session.id, camera, rendition = %session.rendition.name, transport,
             address = %session.address, user = session.user.as_deref(), end,
-            age_ms = Timestamp::now().since(session.started).as_millis(),
+            age_ms,
             delivered = session.stats.delivered.get(), skipped = session.stats.skipped.get(),
             bytes = session.stats.bytes.get(), "session ends"
         );

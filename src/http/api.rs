@@ -1,40 +1,131 @@
 //! `/api/v1`: what there is, who watches, and what can be changed while it runs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::extract::Path;
+use super::openapi::{No, NoBody};
 use super::problem::Problem;
 use super::{Shared, gate};
-use crate::admission::Kind;
 use crate::auth::Visitor;
-use crate::catalog::{Camera, Control, Rendition};
+use crate::catalog::{Camera, Control, Health, Rendition};
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
-use crate::egress::session::{End, Session};
-
-/// The description of all of this; `routes` and it are held together by a test.
-pub(super) const OPENAPI: &str = include_str!("openapi.json");
+use crate::egress::session::{End, Session, SessionId, Stats, Transport};
+use crate::egress::webrtc::servers::IceServer;
 
 /// The highest bitrate that makes any sense, in thousands of bits a second.
 const BITRATE_KBPS_MAX: u32 = 200_000;
 
-/// What `PATCH /api/v1/cameras/{id}` takes.
-#[derive(Debug, Deserialize)]
+/// What `PATCH /api/v1/cameras/{id}` takes: something of it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CameraChange, example = json!({ "bitrate_kbps": 1200, "keyframe": true }))]
 #[serde(deny_unknown_fields)]
-struct Change {
+pub(super) struct Change {
+    /// Thousands of bits a second from now on.
+    #[schema(minimum = 1, maximum = 200_000)]
     bitrate_kbps: Option<u32>,
+    /// Which rendition is meant; `main` where not given.
     rendition: Option<String>,
+    /// Asks for a key frame.
     #[serde(default)]
     keyframe: bool,
+    /// Tears the camera down and builds it anew; viewers stay.
     #[serde(default)]
     restart: bool,
+}
+
+/// What `GET /api/v1/cameras` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cameras {
+    cameras: Vec<CameraState>,
+    /// For viewers' `RTCPeerConnection`.
+    ice_servers: Vec<IceServer>,
+}
+
+/// A camera as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Camera)]
+pub(super) struct CameraState {
+    /// The name in the configuration and in every address.
+    #[schema(value_type = String, example = "sim")]
+    id: Arc<str>,
+    /// Whether every rendition delivers.
+    ready: bool,
+    /// Why not.
+    reason: Option<String>,
+    health: Health,
+    /// The source in words.
+    #[schema(example = "simulated")]
+    source: String,
+    /// The encoder's element; `none` where H.264 is passed through.
+    #[schema(example = "x264enc")]
+    pub(super) encoder: String,
+    /// How often the camera was rebuilt since the start.
+    restarts: u64,
+    /// Sessions that watch it now.
+    sessions: usize,
+    renditions: Vec<RenditionState>,
+}
+
+/// One encode of a camera as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rendition)]
+struct RenditionState {
+    #[schema(value_type = String, example = "main")]
+    name: Arc<str>,
+    /// Pixels; none before the first key frame.
+    width: Option<u32>,
+    height: Option<u32>,
+    /// Frames a second.
+    framerate: Option<f64>,
+    /// Of RFC 6184, in hexadecimal.
+    #[schema(example = "42c01f")]
+    profile_level_id: Option<String>,
+    /// What the encoder is told to produce.
+    bitrate_bps: f64,
+    /// Frames since the start.
+    published: u64,
+    /// Viewers that are fed.
+    subscribers: usize,
+    last_frame_age_ms: Option<u64>,
+}
+
+/// What `GET /api/v1/sessions` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sessions {
+    sessions: Vec<SessionState>,
+}
+
+/// A session as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
+pub(super) struct SessionState {
+    id: SessionId,
+    transport: Transport,
+    #[schema(value_type = String, example = "sim")]
+    camera: Arc<str>,
+    #[schema(value_type = String, example = "main")]
+    rendition: Arc<str>,
+    /// Where the viewer is.
+    #[schema(value_type = String, example = "192.0.2.7:51234")]
+    address: SocketAddr,
+    /// Who it is, where visitors must say so.
+    #[schema(value_type = Option<String>, example = "anna")]
+    user: Option<Arc<str>>,
+    age_ms: u64,
+    /// Why it is about to end.
+    end: Option<End>,
+    #[serde(flatten)]
+    stats: Arc<Stats>,
 }
 
 impl Change {
@@ -48,63 +139,49 @@ impl Change {
     }
 }
 
-/// `GET /api/v1/status`
-pub(super) async fn status(
-    State(shared): State<Arc<Shared>>,
-    Extension(visitor): Extension<Visitor>,
-) -> Json<Value> {
-    let http = &shared.http;
-    let now = Timestamp::now();
-    let mut encoders: Vec<String> =
-        shared.cameras(&visitor).iter().map(|camera| camera.status().encoder).collect();
-    encoders.retain(|encoder| !encoder.is_empty());
-    encoders.sort();
-    encoders.dedup();
-    let cameras: Vec<Value> =
-        shared.cameras(&visitor).iter().map(|camera| shared.describe(camera, now)).collect();
-    let sessions = http.registry.list();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "gstreamer": gst::version_string().as_str(),
-        "uptime_s": now.since(http.started).as_secs(),
-        "started_unix_ms": millis(http.started.to_unix()),
-        "cameras": cameras,
-        "encoders": encoders,
-        "sessions": {
-            "total": sessions.len(),
-            "webrtc": http.admission.sessions(Kind::Webrtc),
-            "rtsp": http.admission.sessions(Kind::Rtsp),
-        },
-        "workarounds": http.workarounds,
-    }))
-}
-
 /// `GET /api/v1/cameras`
+#[utoipa::path(
+    get, path = "/api/v1/cameras", tag = "operate",
+    summary = "The cameras that you may watch, and the ICE servers for viewers",
+    responses((status = 200, description = "The cameras", body = Cameras))
+)]
 pub(super) async fn cameras(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
-) -> Json<Value> {
-    let now = Timestamp::now();
-    let cameras: Vec<Value> =
-        shared.cameras(&visitor).iter().map(|camera| shared.describe(camera, now)).collect();
-    Json(json!({ "cameras": cameras, "ice_servers": shared.http.ice_servers }))
+) -> Json<Cameras> {
+    let cameras = shared.describe_cameras(&visitor, Timestamp::now());
+    Json(Cameras { cameras, ice_servers: shared.http.ice_servers.clone() })
 }
 
 /// `GET /api/v1/cameras/{id}`
+#[utoipa::path(
+    get, path = "/api/v1/cameras/{id}", tag = "operate", summary = "One camera",
+    params(("id" = String, Path, description = "The camera's id", example = "sim")),
+    responses((status = 200, description = "The camera", body = CameraState), No<404>)
+)]
 pub(super) async fn camera(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<CameraState>, Problem> {
     Ok(Json(shared.describe(shared.camera(&id)?, Timestamp::now())))
 }
 
 /// `PATCH /api/v1/cameras/{id}`: answers with the camera as it is then.
+#[utoipa::path(
+    patch, path = "/api/v1/cameras/{id}", tag = "operate", summary = "Change it while it runs",
+    params(("id" = String, Path, description = "The camera's id", example = "sim")),
+    request_body = Change,
+    responses(
+        (status = 200, description = "The camera as it is now", body = CameraState),
+        NoBody, No<404>, No<409>,
+    )
+)]
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<CameraState>, Problem> {
     let camera = shared.camera(&id)?;
     let body = gate::read_body(&headers, body, "application/json", None).await?;
     let change = Change::parse(&body).map_err(bad_change)?;
@@ -128,27 +205,42 @@ pub(super) async fn change(
 }
 
 /// `GET /api/v1/sessions`
+#[utoipa::path(
+    get, path = "/api/v1/sessions", tag = "operate",
+    summary = "The sessions that watch cameras which you may watch",
+    responses((status = 200, description = "The sessions", body = Sessions))
+)]
 pub(super) async fn sessions(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
-) -> Json<Value> {
+) -> Json<Sessions> {
     let now = Timestamp::now();
-    let sessions: Vec<Value> =
-        shared.sessions(&visitor).iter().map(|session| describe_session(session, now)).collect();
-    Json(json!({ "sessions": sessions }))
+    let sessions = shared.sessions(&visitor);
+    let sessions = sessions.iter().map(|session| SessionState::of(session, now)).collect();
+    Json(Sessions { sessions })
 }
 
 /// `GET /api/v1/sessions/{id}`
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}", tag = "operate", summary = "One session",
+    params(("id" = String, Path, description = "The session's id")),
+    responses((status = 200, description = "The session", body = SessionState), No<404>)
+)]
 pub(super) async fn session(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<SessionState>, Problem> {
     let session = shared.session(&visitor, &id)?;
-    Ok(Json(describe_session(&session, Timestamp::now())))
+    Ok(Json(SessionState::of(&session, Timestamp::now())))
 }
 
 /// `DELETE /api/v1/sessions/{id}`
+#[utoipa::path(
+    delete, path = "/api/v1/sessions/{id}", tag = "operate", summary = "End it",
+    params(("id" = String, Path, description = "The session's id")),
+    responses((status = 204, description = "It ends"), No<404>)
+)]
 pub(super) async fn end(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -159,72 +251,65 @@ pub(super) async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/v1/openapi.json`
-pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
-}
-
 impl Shared {
-    fn describe(&self, camera: &Camera, now: Timestamp) -> Value {
+    pub(super) fn describe_cameras(&self, visitor: &Visitor, now: Timestamp) -> Vec<CameraState> {
+        self.cameras(visitor).iter().map(|camera| self.describe(camera, now)).collect()
+    }
+
+    fn describe(&self, camera: &Camera, now: Timestamp) -> CameraState {
         let status = camera.status();
         let reason = camera.unready_reason(now);
         let watching = |session: &&Arc<Session>| session.rendition.camera == camera.id;
-        let sessions = self.http.registry.list().iter().filter(watching).count();
-        let renditions: Vec<Value> = camera
-            .renditions
-            .iter()
-            .map(|rendition| self.describe_rendition(rendition, now))
-            .collect();
-        json!({
-            "id": camera.id,
-            "ready": reason.is_none(),
-            "reason": reason,
-            "health": status.health,
-            "source": status.source,
-            "encoder": status.encoder,
-            "restarts": status.restarts,
-            "sessions": sessions,
-            "renditions": renditions,
-        })
+        CameraState {
+            id: Arc::clone(&camera.id),
+            ready: reason.is_none(),
+            reason,
+            health: status.health,
+            source: status.source,
+            encoder: status.encoder,
+            restarts: status.restarts,
+            sessions: self.http.registry.list().iter().filter(watching).count(),
+            renditions: camera
+                .renditions
+                .iter()
+                .map(|one| self.describe_rendition(one, now))
+                .collect(),
+        }
     }
 
-    fn describe_rendition(&self, rendition: &Rendition, now: Timestamp) -> Value {
+    fn describe_rendition(&self, rendition: &Rendition, now: Timestamp) -> RenditionState {
         let labels = [&*rendition.camera, &*rendition.name];
         let format = rendition.format();
         let format = format.as_deref();
-        json!({
-            "name": rendition.name,
-            "width": format.map(|format| format.width),
-            "height": format.map(|format| format.height),
-            "framerate": format.map(|format| {
-                f64::from(format.framerate.0) / f64::from(format.framerate.1.max(1))
-            }),
-            "profile_level_id": format.and_then(|format| format.profile_level_id()),
-            "bitrate_bps": self.http.metrics.encoder_bitrate_bps.with_label_values(&labels).get(),
-            "published": rendition.hub.published(),
-            "subscribers": rendition.hub.subscribers(),
-            "last_frame_age_ms": rendition.last_frame().map(|last| millis(now.since(last))),
-        })
+        RenditionState {
+            name: Arc::clone(&rendition.name),
+            width: format.map(|format| format.width),
+            height: format.map(|format| format.height),
+            framerate: format
+                .map(|format| f64::from(format.framerate.0) / f64::from(format.framerate.1.max(1))),
+            profile_level_id: format.and_then(|format| format.profile_level_id()),
+            bitrate_bps: self.http.metrics.encoder_bitrate_bps.with_label_values(&labels).get(),
+            published: rendition.hub.published(),
+            subscribers: rendition.hub.subscribers(),
+            last_frame_age_ms: rendition.last_frame().map(|last| millis(now.since(last))),
+        }
     }
 }
 
-fn describe_session(session: &Session, now: Timestamp) -> Value {
-    let mut value = json!({
-        "id": session.id,
-        "transport": session.transport,
-        "camera": session.rendition.camera,
-        "rendition": session.rendition.name,
-        "address": session.address,
-        "user": session.user,
-        "age_ms": millis(now.since(session.started)),
-        "end": session.end_reason(),
-    });
-    if let (Value::Object(value), Ok(Value::Object(stats))) =
-        (&mut value, serde_json::to_value(&session.stats))
-    {
-        value.extend(stats);
+impl SessionState {
+    fn of(session: &Session, now: Timestamp) -> Self {
+        Self {
+            id: session.id.clone(),
+            transport: session.transport,
+            camera: Arc::clone(&session.rendition.camera),
+            rendition: Arc::clone(&session.rendition.name),
+            address: session.address,
+            user: session.user.clone(),
+            age_ms: millis(now.since(session.started)),
+            end: session.end_reason(),
+            stats: Arc::clone(&session.stats),
+        }
     }
-    value
 }
 
 async fn run(camera: &Camera, control: Control) -> Result<(), Problem> {
@@ -248,6 +333,6 @@ fn bad_change(detail: String) -> Problem {
     )
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,6 +16,7 @@ use super::Shared;
 use super::problem::Problem;
 use crate::auth::{Auth, Credentials, Denied, Visitor};
 use crate::clock::Timestamp;
+use crate::log;
 use crate::password::REALM;
 
 /// What a route asks of its visitor.
@@ -51,7 +52,12 @@ pub(super) async fn enter(
             // Every browser asks without first.
             match denied {
                 Denied::Missing => tracing::debug!(%peer, "visitor asked who he is"),
-                _ => tracing::info!(%peer, reason = denied.as_str(), "visitor refused"),
+                _ => {
+                    if let Some(suppressed) = log::heard() {
+                        let reason = denied.as_str();
+                        tracing::info!(%peer, reason, suppressed, "visitor refused");
+                    }
+                }
             }
             return Err(refused(denied));
         }

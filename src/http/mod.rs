@@ -6,8 +6,10 @@
 
 mod api;
 mod door;
+mod extract;
 mod gate;
 mod health;
+mod openapi;
 pub mod problem;
 mod routes;
 mod sdp;
@@ -15,6 +17,7 @@ mod seats;
 mod server;
 pub mod signalling;
 mod snapshot;
+mod status;
 mod viewer;
 mod whep;
 mod ws;
@@ -22,6 +25,7 @@ mod ws;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admission::Admission;
@@ -63,6 +67,19 @@ pub struct Http {
     pub workarounds: Vec<String>,
     /// When the program started.
     pub started: Timestamp,
+    /// What else an operator asks first.
+    pub about: About,
+}
+
+/// What is fixed from the start, for `/api/v1/status`.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Where RTSP is listened for.
+    pub rtsp: SocketAddr,
+    /// The WebRTC engine in use: `str0m` or `webrtcbin`.
+    pub webrtc_engine: &'static str,
+    /// The configuration file that was read; none where the defaults were taken.
+    pub config_file: Option<String>,
 }
 
 /// Everything a handler can reach.
@@ -72,6 +89,10 @@ struct Shared {
     snapshots: snapshot::Snapshots,
     health: health::Health,
     gate: gate::Gate,
+    /// Where this is served.
+    address: SocketAddr,
+    /// HTTP connections, and WebSockets, which outlive them.
+    connections: Seats,
     sockets: Seats,
     stopping: Stopping,
 }

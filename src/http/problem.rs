@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::admission::Refusal;
 use crate::catalog::{Camera, ControlError};
 
 /// What `type` begins with; the rest is the problem's short name.
-const TYPE_PREFIX: &str = "urn:lensline:problem:";
+pub(super) const TYPE_PREFIX: &str = "urn:lensline:problem:";
+
+/// The content type of RFC 9457.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// One problem: what went wrong, and what to do about it.
 #[derive(Clone, Debug)]
@@ -25,6 +30,30 @@ struct Parts {
     remedy: String,
     retry_after: Option<Duration>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    members: Map<String, Value>,
+}
+
+/// A problem as JSON.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Details {
+    /// `urn:lensline:problem:` and the problem's short name, which is stable.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What kind of problem it is, in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What was wrong this time.
+    detail: String,
+    /// What to do about it.
+    remedy: String,
+    /// Seconds after which it is worth another try, where it passes by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    retry_after_s: Option<u64>,
+    /// Members of this problem alone.
+    #[serde(flatten)]
     members: Map<String, Value>,
 }
 
@@ -74,20 +103,16 @@ impl Problem {
 
     /// The JSON of RFC 9457, with `remedy` and, where it passes by itself, `retry_after_s`.
     pub fn to_json(&self) -> Value {
-        let mut value = json!({
-            "type": format!("{TYPE_PREFIX}{}", self.0.kind),
-            "title": self.0.title,
-            "status": self.0.status.as_u16(),
-            "detail": self.0.detail,
-            "remedy": self.0.remedy,
-        });
-        if let Value::Object(map) = &mut value {
-            if let Some(wait) = self.0.retry_after {
-                map.insert("retry_after_s".into(), json!(seconds(wait)));
-            }
-            map.extend(self.0.members.clone());
-        }
-        value
+        let details = Details {
+            kind: format!("{TYPE_PREFIX}{}", self.0.kind),
+            title: self.0.title,
+            status: self.0.status.as_u16(),
+            detail: self.0.detail.clone(),
+            remedy: self.0.remedy.clone(),
+            retry_after_s: self.0.retry_after.map(seconds),
+            members: self.0.members.clone(),
+        };
+        serde_json::to_value(details).unwrap_or_default()
     }
 
     /// No camera is called that.
@@ -221,7 +246,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.0.status, self.to_json().to_string()).into_response();
         let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/problem+json");
+        let json = HeaderValue::from_static(CONTENT_TYPE);
         headers.insert(header::CONTENT_TYPE, json);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = self.0.retry_after {

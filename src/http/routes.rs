@@ -8,11 +8,12 @@ use axum::{Router, middleware};
 
 use super::door::Need;
 use super::problem::Problem;
-use super::{Shared, api, door, gate, health, snapshot, viewer, whep, ws};
+use super::{Shared, api, door, gate, health, openapi, snapshot, status, viewer, whep, ws};
 
 type Route = (&'static str, Need, MethodRouter<Arc<Shared>>);
 
-/// Every path with what it asks of its visitor and its methods; `openapi.json` describes the same, and a test holds them together.
+/// Every path with what it asks of its visitor and its methods; `openapi` describes the same, and a
+/// test holds them together.
 pub(super) fn table() -> Vec<Route> {
     let whep = post(whep::join).on(MethodFilter::HEAD, whep::head).options(whep::options);
     let session =
@@ -27,12 +28,12 @@ pub(super) fn table() -> Vec<Route> {
         ("/metrics", Need::Everything, get(health::metrics)),
         ("/healthz", Need::Nothing, get(health::alive)),
         ("/readyz", Need::Nothing, get(health::ready)),
-        ("/api/v1/status", Need::User, get(api::status)),
+        ("/api/v1/status", Need::User, get(status::status)),
         ("/api/v1/cameras", Need::User, get(api::cameras)),
         ("/api/v1/cameras/{id}", Need::Camera, get(api::camera).patch(api::change)),
         ("/api/v1/sessions", Need::User, get(api::sessions)),
         ("/api/v1/sessions/{id}", Need::User, get(api::session).delete(api::end)),
-        ("/api/v1/openapi.json", Need::User, get(api::openapi)),
+        ("/api/v1/openapi.json", Need::User, get(openapi::openapi)),
     ]
 }
 

@@ -50,6 +50,11 @@ impl Seats {
         Some(Seat { state: Arc::clone(&self.state), address })
     }
 
+    /// Places that are taken, and places that there are.
+    pub(super) fn taken(&self) -> (usize, usize) {
+        (*self.state.taken.borrow(), self.state.all_max)
+    }
+
     /// Resolves when no place is taken.
     pub(super) async fn empty(&self) {
         // The sender lives in `self`: it cannot be gone.

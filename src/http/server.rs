@@ -22,6 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::seats::{Seat, Seats};
 use super::{Http, Shared, gate, health, routes, snapshot, whep};
+use crate::log;
 use crate::shutdown::Stopping;
 
 /// Connections at a time, and of those from one address.
@@ -66,7 +67,6 @@ pub async fn serve(
 ) -> Result<(), std::io::Error> {
     let shared = Arc::new(Shared::new(http, listener.local_addr()?, stopping.clone()));
     let handler = TowerToHyperService::new(routes::router(&shared));
-    let seats = Seats::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -75,7 +75,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    match seats.take(peer.ip()) {
+                    match shared.connections.take(peer.ip()) {
                         Some(seat) => {
                             let (handler, stopping) = (handler.clone(), stopping.clone());
                             connections.spawn(connection(stream, peer, seat, handler, stopping));
@@ -84,7 +84,9 @@ pub async fn serve(
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "HTTP connection not accepted");
+                    if let Some(suppressed) = log::heard() {
+                        tracing::warn!(%error, suppressed, "HTTP connection not accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -107,6 +109,8 @@ impl Shared {
             whep: whep::Whep::default(),
             snapshots: snapshot::Snapshots::default(),
             health: health::Health::default(),
+            address,
+            connections: Seats::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX),
             sockets: Seats::new(SOCKETS_MAX, SOCKETS_PER_ADDRESS_MAX),
             stopping,
             http,

@@ -2,10 +2,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
+use super::extract::Path;
+use super::openapi::No;
 use super::problem::Problem;
 
 const JS: &str = "text/javascript; charset=utf-8";
@@ -24,11 +25,30 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 /// `GET /`
+#[utoipa::path(
+    get, path = "/", tag = "watch",
+    summary = "The viewer page; ?camera=ID&rendition=NAME choose what it shows",
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 304, description = "As the browser has it"),
+    )
+)]
 pub(super) async fn page(headers: HeaderMap) -> Response {
     answer(&headers, "text/html; charset=utf-8", PAGE)
 }
 
 /// `GET /viewer/{file}`
+#[utoipa::path(
+    get, path = "/viewer/{file}", tag = "watch", summary = "The page's parts",
+    params(("file" = String, Path, description = "Name of the file", example = "viewer.js")),
+    responses(
+        (status = 200, description = "The file", content(
+            (String = "text/javascript"), (String = "text/css"), (String = "image/svg+xml")
+        )),
+        (status = 304, description = "As the browser has it"),
+        No<404>,
+    )
+)]
 pub(super) async fn asset(
     Path(file): Path<String>,
     uri: Uri,

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Extension, Path, Query, State};
+use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 
+use super::extract::{Choice, Path, Query};
+use super::openapi::{No, NoBody};
 use super::problem::Problem;
 use super::sdp::{Fragment, OfferFacts};
 use super::signalling::{CandidateError, OpenError, Opened, Viewer};
@@ -24,6 +25,7 @@ use crate::catalog::Rendition;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Registry, Session, Transport};
 use crate::egress::webrtc::servers::IceServer;
+use crate::log;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -41,12 +43,6 @@ struct Facts {
     camera: Arc<str>,
     etag: String,
     offer: OfferFacts,
-}
-
-/// `?rendition=NAME`
-#[derive(Debug, Deserialize)]
-pub(super) struct Choice {
-    pub(super) rendition: Option<String>,
 }
 
 impl Whep {
@@ -88,7 +84,9 @@ impl Shared {
         let permit = permit.map_err(|refusal| {
             let labels = [Transport::Webrtc.as_str(), refusal.as_str()];
             self.http.metrics.sessions_refused.with_label_values(&labels).inc();
-            tracing::info!(%peer, camera = %camera.id, %refusal, "viewer refused");
+            if let Some(suppressed) = log::heard() {
+                tracing::info!(%peer, camera = %camera.id, %refusal, suppressed, "viewer refused");
+            }
             Problem::refused(refusal)
         })?;
         Ok((rendition, permit))
@@ -98,7 +96,9 @@ impl Shared {
     pub(super) async fn open(&self, viewer: Viewer) -> Result<Opened, Problem> {
         let (rendition, peer) = (Arc::clone(&viewer.rendition), viewer.address);
         self.http.signalling.open(viewer).await.map_err(|error| {
-            tracing::info!(%peer, camera = %rendition.camera, %error, "offer refused");
+            if let Some(suppressed) = log::heard() {
+                tracing::info!(%peer, camera = %rendition.camera, %error, suppressed, "offer refused");
+            }
             match self.camera(&rendition.camera) {
                 Ok(camera) => not_opened(camera, error),
                 Err(problem) => problem,
@@ -122,6 +122,30 @@ impl Shared {
 }
 
 /// `POST /whep/{camera}`: offer in, answer out.
+#[utoipa::path(
+    post, path = "/whep/{camera}", tag = "watch",
+    summary = "WHEP: join with an SDP offer",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        Choice,
+    ),
+    request_body(
+        content = String, content_type = "application/sdp",
+        description = "The SDP of an offer with a video section that receives, at most 64 KiB"
+    ),
+    responses(
+        (
+            status = 201, description = "The answer", content_type = "application/sdp",
+            body = String,
+            headers(
+                ("Location" = String, description = "Address of the session"),
+                ("ETag" = String, description = "Name of the ICE session, for If-Match"),
+                ("Accept-Patch" = String, description = "application/trickle-ice-sdpfrag"),
+            )
+        ),
+        NoBody, No<404>, No<406>, No<409>,
+    )
+)]
 pub(super) async fn join(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -156,6 +180,15 @@ pub(super) async fn join(
 }
 
 /// `HEAD /whep/{camera}`: whether there is something to watch, and how to ask for it.
+#[utoipa::path(
+    head, path = "/whep/{camera}", tag = "watch",
+    summary = "Whether there is something to watch",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        Choice,
+    ),
+    responses((status = 200, description = "There is"), No<404>)
+)]
 pub(super) async fn head(
     State(shared): State<Arc<Shared>>,
     Path(camera): Path<String>,
@@ -166,6 +199,18 @@ pub(super) async fn head(
 }
 
 /// `OPTIONS /whep/{camera}`: what may be sent, and which ICE servers there are.
+#[utoipa::path(
+    options, path = "/whep/{camera}", tag = "watch",
+    summary = "What may be sent (Accept-Post), which ICE servers there are (Link), and CORS",
+    params(("camera" = String, Path, description = "The camera's id", example = "sim")),
+    responses(
+        (status = 200, description = "See the headers", headers(
+            ("Accept-Post" = String, description = "application/sdp"),
+            ("Allow" = String, description = "What may be done here"),
+        )),
+        No<404>,
+    )
+)]
 pub(super) async fn options(
     State(shared): State<Arc<Shared>>,
     visitor: Option<Extension<Visitor>>,
@@ -182,6 +227,21 @@ pub(super) async fn options(
 }
 
 /// `OPTIONS /whep/{camera}/{session}`
+#[utoipa::path(
+    options, path = "/whep/{camera}/{session}", tag = "watch",
+    summary = "What may be sent (Accept-Patch), and CORS",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        ("session" = String, Path, description = "The session's id, from Location"),
+    ),
+    responses(
+        (status = 200, description = "See the headers", headers(
+            ("Accept-Patch" = String, description = "application/trickle-ice-sdpfrag"),
+            ("Allow" = String, description = "What may be done here"),
+        )),
+        No<404>,
+    )
+)]
 pub(super) async fn session_options(
     State(shared): State<Arc<Shared>>,
     visitor: Option<Extension<Visitor>>,
@@ -195,6 +255,23 @@ pub(super) async fn session_options(
 }
 
 /// `PATCH /whep/{camera}/{session}`: where the viewer may be reached.
+#[utoipa::path(
+    patch, path = "/whep/{camera}/{session}", tag = "watch",
+    summary = "WHEP: more of the viewer's ICE candidates; If-Match names the ICE session",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        ("session" = String, Path, description = "The session's id, from Location"),
+        ("If-Match" = String, Header, description = "The ETag that the 201 carried"),
+    ),
+    request_body(
+        content = String, content_type = "application/trickle-ice-sdpfrag",
+        description = "A fragment as RFC 8840 has it"
+    ),
+    responses(
+        (status = 204, description = "Taken"),
+        NoBody, No<404>, No<412>, No<428>,
+    )
+)]
 pub(super) async fn trickle(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -234,6 +311,15 @@ pub(super) async fn trickle(
 }
 
 /// `DELETE /whep/{camera}/{session}`: goodbye.
+#[utoipa::path(
+    delete, path = "/whep/{camera}/{session}", tag = "watch",
+    summary = "WHEP: leave",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        ("session" = String, Path, description = "The session's id, from Location"),
+    ),
+    responses((status = 200, description = "The session ends"), No<404>)
+)]
 pub(super) async fn leave(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{ConnectInfo, Extension, Path, Query, State};
+use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
@@ -20,12 +20,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::extract::{Choice, Path, Query};
 use super::gate::BODY_BYTES_MAX;
+use super::openapi::No;
 use super::problem::Problem;
 use super::sdp::OfferFacts;
 use super::seats::Seat;
 use super::signalling::{Candidate, CandidateError, Viewer};
-use super::whep::Choice;
 use crate::auth::Visitor;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Session};
@@ -95,6 +96,17 @@ struct Conversation {
 }
 
 /// `GET /ws/{camera}`
+#[utoipa::path(
+    get, path = "/ws/{camera}", tag = "watch",
+    summary = "WebSocket signalling",
+    description = "JSON messages {type, data}, type one of offer, answer, ice-candidate, ping, \
+        pong, error; a pong carries server_ms; one session for one socket.",
+    params(("camera" = String, Path, description = "The camera's id", example = "sim"), Choice),
+    responses(
+        (status = 101, description = "The WebSocket begins"),
+        No<404>, No<426>,
+    )
+)]
 pub(super) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

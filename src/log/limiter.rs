@@ -1,4 +1,5 @@
-//! So that an element that says the same thing for every frame does not fill the log.
+//! So that an element that says the same thing for every frame does not fill the log, nor a
+//! stranger whose requests are refused.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,9 +25,21 @@ pub(super) struct Limiter {
 
 #[derive(Debug)]
 struct Place {
+    source: Box<str>,
+    line: u32,
     since: Timestamp,
     passed: u64,
     suppressed: u64,
+}
+
+/// What a place said that was not logged, and no later line has told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// The place: a file and a line in it.
+    pub(super) source: Box<str>,
+    pub(super) line: u32,
+    /// How many lines.
+    pub(super) suppressed: u64,
 }
 
 impl Limiter {
@@ -37,8 +50,8 @@ impl Limiter {
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(&key) {
             self.places.clear();
         }
-        let fresh = Place { since: now, passed: 0, suppressed: 0 };
-        let place = self.places.entry(key).or_insert(fresh);
+        let fresh = || Place { source: source.into(), line, since: now, passed: 0, suppressed: 0 };
+        let place = self.places.entry(key).or_insert_with(fresh);
         if now.since(place.since) >= WINDOW {
             (place.since, place.passed) = (now, 0);
         }
@@ -48,6 +61,19 @@ impl Limiter {
         }
         place.passed += 1;
         Some(std::mem::take(&mut place.suppressed))
+    }
+
+    /// What was left out at places whose window is over: told once, also where the flood has
+    /// stopped and no later line would tell it.
+    pub(super) fn silences(&mut self, now: Timestamp) -> Vec<Silence> {
+        let places = self.places.values_mut();
+        let over = places.filter(|place| place.suppressed > 0 && now.since(place.since) >= WINDOW);
+        over.map(|place| Silence {
+            source: place.source.clone(),
+            line: place.line,
+            suppressed: std::mem::take(&mut place.suppressed),
+        })
+        .collect()
     }
 }
 
@@ -68,6 +94,19 @@ mod tests {
         assert_eq!(limiter.pass("a.c", 7, second(10)), None);
         assert_eq!(limiter.pass("a.c", 7, second(11)), Some(996));
         assert_eq!(limiter.pass("a.c", 7, second(11)), Some(0));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_once_when_the_window_is_over() {
+        let mut limiter = Limiter::default();
+        for _ in 0..100 {
+            limiter.pass("a.rs", 7, second(1));
+        }
+        assert_eq!(limiter.silences(second(10)), []);
+        let silence = Silence { source: "a.rs".into(), line: 7, suppressed: 95 };
+        assert_eq!(limiter.silences(second(11)), [silence]);
+        assert_eq!(limiter.silences(second(12)), []);
+        assert_eq!(limiter.pass("a.rs", 7, second(12)), Some(0));
     }
 
     #[test]

@@ -6,11 +6,16 @@
 //! camera or a session is reported by whoever owns it, in words that say what to do. GStreamer's
 //! warnings and errors are heard; `GST_DEBUG` makes it say more, and `GST_DEBUG_FILE` puts all of it
 //! into a file as well.
+//!
+//! What a stranger can make us say as often as he likes (a refusal, a connection that is dropped) is
+//! said through [`heard`], a few times in ten seconds for each place in the source; how many lines
+//! were left out stands in the next, or in one of its own that [`tell_suppressed`] writes.
 
 mod limiter;
 
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::panic::Location;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +28,9 @@ use limiter::Limiter;
 
 /// Lines that wait to be written at most.
 const LINES_MAX: usize = 8_192;
+
+/// What was heard of each place of ours that calls [`heard`].
+static OURS: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
 /// Keeps the log going; dropping it writes out what waits.
 #[derive(Debug)]
@@ -57,6 +65,23 @@ pub fn init(config: &config::Log) -> Result<Log, Error> {
     hear_glib();
     hear_gstreamer();
     Ok(Log { _writer: guard })
+}
+
+/// Whether the line that the caller is about to log is written: with how many from the same place
+/// were left out since the last, or not at all.
+#[track_caller]
+pub fn heard() -> Option<u64> {
+    let place = Location::caller();
+    pass(&OURS, place.file(), place.line())
+}
+
+/// Writes how many lines were left out where nothing has told it yet; to be called now and then.
+pub fn tell_suppressed() {
+    let silences = OURS.lock().unwrap_or_else(PoisonError::into_inner).silences(Timestamp::now());
+    for silence in silences {
+        let place = format!("{}:{}", silence.source, silence.line);
+        tracing::info!(place, suppressed = silence.suppressed, "lines of one kind were left out");
+    }
 }
 
 fn hear_panics() {

@@ -3,10 +3,14 @@
 mod process;
 
 use process::Process;
+pub use process::Usage;
+use prometheus::core::Collector as _;
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
 const STAGE_BUCKETS: &[f64] = &[
@@ -46,11 +50,24 @@ pub struct Metrics {
     pub session_estimate_bps: GaugeVec,
     /// `lensline_camera_restarts_total{camera,cause}`
     pub camera_restarts: IntCounterVec,
+    /// `lensline_snapshots_decoded_total{camera}`
+    pub snapshots_decoded: IntCounterVec,
     /// `lensline_teardowns_stuck_total`
     pub teardowns_stuck: IntCounter,
     /// `lensline_guards_live{kind}`
     pub guards_live: IntGaugeVec,
     process: Process,
+}
+
+/// Joins refused since the start for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Refused {
+    /// `webrtc` or `rtsp`.
+    pub transport: String,
+    /// The limit that was reached.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 impl Metrics {
@@ -114,6 +131,11 @@ impl Metrics {
                 "Times a camera was rebuilt, by why",
                 &["camera", "cause"],
             )?,
+            snapshots_decoded: family.counter(
+                "lensline_snapshots_decoded_total",
+                "Key frames decoded for snapshots, also in vain",
+                &["camera"],
+            )?,
             teardowns_stuck: family.single(
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
@@ -126,6 +148,29 @@ impl Metrics {
             process: Process::new(&family)?,
             registry,
         })
+    }
+
+    /// The joins refused since the start, by kind and reason.
+    pub fn refused(&self) -> Vec<Refused> {
+        let families = self.sessions_refused.collect();
+        let counters = families.iter().flat_map(|family| family.get_metric());
+        let refused = counters.map(|counter| {
+            let label = |name: &str| {
+                let label = counter.get_label().iter().find(|label| label.name() == name);
+                label.map(|label| label.value().to_owned()).unwrap_or_default()
+            };
+            let count = counter.get_counter().get_value();
+            Refused { transport: label("transport"), reason: label("reason"), count: count as u64 }
+        });
+        let mut refused: Vec<Refused> = refused.filter(|one| one.count > 0).collect();
+        refused.sort_by(|a, b| (&a.transport, &a.reason).cmp(&(&b.transport, &b.reason)));
+        refused
+    }
+
+    /// What the process uses now.
+    pub fn usage(&self) -> Usage {
+        self.process.read();
+        self.process.usage()
     }
 
     /// The exposition in Prometheus' text format.

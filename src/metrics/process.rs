@@ -3,17 +3,34 @@
 use std::fs;
 use std::path::Path;
 
+use procfs::process::LimitValue;
 use prometheus::{CounterVec, GaugeVec, IntGauge};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Family;
 
 /// Where Linux shows its thermal zones.
 const THERMAL: &str = "/sys/class/thermal";
 
+/// What the process uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Usage {
+    /// Resident memory in bytes.
+    pub resident_memory_bytes: i64,
+    /// Open file descriptors.
+    pub open_fds: i64,
+    /// File descriptors that the system allows.
+    pub open_fds_max: i64,
+    /// Threads.
+    pub threads: i64,
+}
+
 #[derive(Debug)]
 pub(super) struct Process {
     resident_memory_bytes: IntGauge,
     open_fds: IntGauge,
+    max_fds: IntGauge,
     threads: IntGauge,
     cpu_seconds: CounterVec,
     temperature_celsius: GaugeVec,
@@ -25,6 +42,7 @@ impl Process {
             resident_memory_bytes: family
                 .plain("process_resident_memory_bytes", "Resident memory in bytes")?,
             open_fds: family.plain("process_open_fds", "Open file descriptors")?,
+            max_fds: family.plain("process_max_fds", "File descriptors that may be open")?,
             threads: family.plain("process_threads", "Threads")?,
             cpu_seconds: family.seconds("process_cpu_seconds_total", "CPU time used", &["mode"])?,
             temperature_celsius: family.float(
@@ -33,6 +51,16 @@ impl Process {
                 &["zone"],
             )?,
         })
+    }
+
+    /// What was read last.
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            resident_memory_bytes: self.resident_memory_bytes.get(),
+            open_fds: self.open_fds.get(),
+            open_fds_max: self.max_fds.get(),
+            threads: self.threads.get(),
+        }
     }
 
     /// Reads `/proc/self` and the thermal zones; what cannot be read keeps its last value.
@@ -53,6 +81,11 @@ impl Process {
         }
         if let Ok(count) = process.fd_count() {
             self.open_fds.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if let Ok(limits) = process.limits()
+            && let LimitValue::Value(count) = limits.max_open_files.soft_limit
+        {
+            self.max_fds.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }
@@ -83,7 +116,12 @@ mod tests {
     #[test]
     fn the_contract_s_process_figures_are_there_and_true() {
         let text = Metrics::new().unwrap().render().unwrap();
-        for name in ["process_resident_memory_bytes", "process_open_fds", "process_threads"] {
+        for name in [
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_max_fds",
+            "process_threads",
+        ] {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
             assert!(value >= 1.0, "{line}");

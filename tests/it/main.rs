@@ -23,6 +23,7 @@ mod limits;
 mod memory;
 mod mixed_viewers;
 mod negotiation_timeout;
+mod operate;
 mod rtsp_clients;
 mod viewer_page;
 mod whep_clients;

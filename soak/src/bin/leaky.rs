@@ -35,15 +35,16 @@ fn stream() -> Result<(), Error> {
     let Command::Run(arguments) = Arguments::parse().command else {
         return Err(Error::Internal("leaky knows `run` only".into()));
     };
-    let config = arguments.config()?;
-    let _log = lensline::log::init(&config.log)?;
+    let mut loaded = arguments.config()?;
+    let load = Box::new(move || arguments.config().map(|loaded| loaded.config));
+    let _log = lensline::log::init(&loaded.config.log)?;
     gst::init().map_err(|error| Error::Internal(error.to_string()))?;
-    let config = cli::with_camera(config)?;
-    let listen = config.server.listen;
+    loaded.config = cli::with_camera(loaded.config)?;
+    let listen = loaded.config.server.listen;
     std::thread::spawn(move || leak(listen));
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Error::Internal(error.to_string()))?;
-    runtime.block_on(lensline::app::run(config, Box::new(move || arguments.config())))
+    runtime.block_on(lensline::app::run(loaded, load))
 }
 
 /// Keeps something for each join, for ever.

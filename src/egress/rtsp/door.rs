@@ -19,6 +19,7 @@ use crate::admission::{Admission, Kind};
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Transport};
 use crate::guard::Cleanup;
+use crate::log;
 use crate::shutdown::Stopping;
 
 /// How often connections are looked at; also the longest an end that was asked for waits.
@@ -106,7 +107,9 @@ impl Door {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // The peer gave up in between, or no descriptor is left: the next turn tells.
-                    tracing::warn!(%error, "an RTSP connection was not accepted");
+                    if let Some(suppressed) = log::heard() {
+                        tracing::warn!(%error, suppressed, "an RTSP connection was not accepted");
+                    }
                     std::thread::sleep(LOOK_EVERY);
                     return;
                 }
@@ -122,7 +125,9 @@ impl Door {
             Err(refusal) => {
                 let labels = ["rtsp", refusal.as_str()];
                 self.shared.metrics.sessions_refused.with_label_values(&labels).inc();
-                tracing::info!(%address, %refusal, "RTSP connection refused");
+                if let Some(suppressed) = log::heard() {
+                    tracing::info!(%address, %refusal, suppressed, "RTSP connection refused");
+                }
                 if self.refusals.len() < REFUSALS_MAX && stream.set_nonblocking(true).is_ok() {
                     self.refusals.push(Refusal::new(stream, refusal.retry_after()));
                 }
@@ -134,7 +139,9 @@ impl Door {
             .map_err(|error| error.to_string())
             .and_then(|connection| self.enter(stream, Arc::new(connection)));
         if let Err(error) = entered {
-            tracing::warn!(%address, error, "RTSP connection dropped");
+            if let Some(suppressed) = log::heard() {
+                tracing::warn!(%address, error, suppressed, "RTSP connection dropped");
+            }
         }
     }
 
@@ -171,7 +178,9 @@ impl Door {
             } else if connection.session().is_some_and(|session| session.end_reason().is_some()) {
                 connection.shut_down();
             } else if connection.activity().is_idle(now) {
-                tracing::info!(%address, "RTSP connection is idle and is closed");
+                if let Some(suppressed) = log::heard() {
+                    tracing::info!(%address, suppressed, "RTSP connection is idle and is closed");
+                }
                 if let Some(session) = connection.session() {
                     session.end(End::Idle);
                 }

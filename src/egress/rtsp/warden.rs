@@ -19,6 +19,7 @@ use super::request::Request;
 use super::server::Shared;
 use crate::auth::{Credentials, Denied, DigestAnswer, Visitor};
 use crate::clock::Timestamp;
+use crate::log;
 use crate::password::REALM;
 
 /// When to come back to a camera that does not deliver.
@@ -121,7 +122,10 @@ mod imp {
             let Err(refused) = pass(ctx, &connection, shared) else { return true };
             let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
             let (status, reason) = (refused.status, &refused.reason);
-            tracing::info!(address = %connection.address(), path, ?status, reason, "RTSP request refused");
+            if let Some(suppressed) = log::heard() {
+                let address = connection.address();
+                tracing::info!(%address, path, ?status, reason, suppressed, "RTSP request refused");
+            }
             refused.answer(ctx);
             false
         }

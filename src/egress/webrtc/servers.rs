@@ -1,11 +1,12 @@
 //! STUN and TURN servers: as browsers are told of them, and as libnice wants them.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::config::{TurnServer, Webrtc};
 
 /// A server as a browser's `RTCPeerConnection` takes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct IceServer {
     /// `stun:…`, `turn:…`, `turns:…`
     #[serde(rename = "urls")]

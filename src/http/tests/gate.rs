@@ -5,6 +5,21 @@ async fn from(site: &Site, method: &str, path: &str, origin: &str) -> Response {
 }
 
 #[tokio::test]
+async fn an_address_that_cannot_be_read_is_a_problem_too() {
+    let site = Site::open().await;
+    for path in [
+        "/api/v1/cameras/%ff",
+        "/whep/%ff/x",
+        "/snapshot/sim.jpg?rendition=main&rendition=low",
+        "/ws/sim?rendition=a&rendition=b",
+    ] {
+        let method = if path.starts_with("/whep") { "DELETE" } else { "GET" };
+        let answer = site.request(method, path).send().await.unwrap();
+        problem(answer, 400, "bad-address").await;
+    }
+}
+
+#[tokio::test]
 async fn pages_of_foreign_origins_are_refused_whatever_they_ask_for() {
     let site = Site::open().await;
     for (method, path) in [

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::signalling::{Candidate, CandidateError, OpenError, Opened, Signalling, Viewer};
-use super::{Http, serve};
+use super::{About, Http, serve};
 use crate::admission::{Admission, Limits};
 use crate::auth::Auth;
 use crate::catalog::{Camera, Catalog, Control, ControlError, ControlRequest, Rendition};
@@ -145,6 +145,11 @@ impl Site {
             ice_servers: vec![turn()],
             workarounds: vec!["a workaround".into()],
             started: Timestamp::now(),
+            about: About {
+                rtsp: "127.0.0.1:8554".parse().unwrap(),
+                webrtc_engine: "pretender",
+                config_file: Some("/etc/lensline/config.toml".into()),
+            },
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
