@@ -179,10 +179,10 @@ async fn start() -> Result<(tokio::task::JoinHandle<()>, Faces), String> {
     let cli::Command::Run(run) = cli::Arguments::parse_from(line).command else {
         return Err("`run` is what was asked for".into());
     };
-    let config = run.config().map_err(|error| error.to_string())?;
+    let loaded = run.config().map_err(|error| error.to_string())?;
     gst::init().map_err(|error| error.to_string())?;
     let application = tokio::spawn(async move {
-        if let Err(error) = Box::pin(lensline::app::run(config, None)).await {
+        if let Err(error) = Box::pin(lensline::app::run(loaded.config, loaded.file)).await {
             eprintln!("heap: the application ended: {error}");
         }
     });

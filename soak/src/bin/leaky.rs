@@ -35,15 +35,15 @@ fn stream() -> Result<(), Error> {
     let Command::Run(arguments) = Arguments::parse().command else {
         return Err(Error::Internal("leaky knows `run` only".into()));
     };
-    let config = arguments.config()?;
-    let _log = lensline::log::init(&config.log)?;
+    let loaded = arguments.config()?;
+    let _log = lensline::log::init(&loaded.config.log)?;
     gst::init().map_err(|error| Error::Internal(error.to_string()))?;
-    let config = cli::with_camera(config)?;
+    let config = cli::with_camera(loaded.config)?;
     let listen = config.server.listen;
     std::thread::spawn(move || leak(listen));
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Error::Internal(error.to_string()))?;
-    runtime.block_on(lensline::app::run(config, None))
+    runtime.block_on(lensline::app::run(config, loaded.file))
 }
 
 /// Keeps something for each join, for ever.
