@@ -11,7 +11,7 @@ use crate::egress::session::{End, Registry};
 use crate::error::Error;
 
 /// Reads the configuration again, from where it was read first.
-pub type Load = Box<dyn Fn() -> Result<Config, Error> + Send>;
+pub type Load = Box<dyn Fn() -> Result<Config, Error> + Send + Sync>;
 
 /// What a reload works on.
 pub(super) struct Reload {

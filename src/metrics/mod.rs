@@ -109,11 +109,7 @@ impl Metrics {
                 "Sessions that ended, by why",
                 &["camera", "transport", "end"],
             )?,
-            sessions_refused: family.counter(
-                "lensline_sessions_refused_total",
-                "Joins refused, by why",
-                &["transport", "reason"],
-            )?,
+            sessions_refused: family.refused()?,
             join_seconds: family.join()?,
             stage_seconds: family.stage()?,
             encoder_bitrate_bps: family.float(
@@ -126,16 +122,8 @@ impl Metrics {
                 "Bandwidth estimated for a session",
                 &["session"],
             )?,
-            camera_restarts: family.counter(
-                "lensline_camera_restarts_total",
-                "Times a camera was rebuilt, by why",
-                &["camera", "cause"],
-            )?,
-            snapshots_decoded: family.counter(
-                "lensline_snapshots_decoded_total",
-                "Key frames decoded for snapshots, also in vain",
-                &["camera"],
-            )?,
+            camera_restarts: family.restarts()?,
+            snapshots_decoded: family.snapshots()?,
             teardowns_stuck: family.single(
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
@@ -227,6 +215,30 @@ impl Family<'_> {
         let metric = CounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
+    }
+
+    fn snapshots(&self) -> prometheus::Result<IntCounterVec> {
+        self.counter(
+            "lensline_snapshots_decoded_total",
+            "Key frames decoded for snapshots, also in vain",
+            &["camera"],
+        )
+    }
+
+    fn restarts(&self) -> prometheus::Result<IntCounterVec> {
+        self.counter(
+            "lensline_camera_restarts_total",
+            "Times a camera was rebuilt, by why",
+            &["camera", "cause"],
+        )
+    }
+
+    fn refused(&self) -> prometheus::Result<IntCounterVec> {
+        self.counter(
+            "lensline_sessions_refused_total",
+            "Joins refused, by why",
+            &["transport", "reason"],
+        )
     }
 
     fn join(&self) -> prometheus::Result<Histogram> {

@@ -138,10 +138,10 @@ impl Door {
             .and_then(|()| Connection::new(&stream, address, permit))
             .map_err(|error| error.to_string())
             .and_then(|connection| self.enter(stream, Arc::new(connection)));
-        if let Err(error) = entered {
-            if let Some(suppressed) = log::heard() {
-                tracing::warn!(%address, error, suppressed, "RTSP connection dropped");
-            }
+        if let Err(error) = entered
+            && let Some(suppressed) = log::heard()
+        {
+            tracing::warn!(%address, error, suppressed, "RTSP connection dropped");
         }
     }
 
