@@ -28,6 +28,7 @@ use crate::guard::Teardowns;
 use crate::http::{self, Http};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stopping};
+use crate::tls::{self, Identity};
 use crate::workarounds::{self, Version};
 
 /// How long `ready` waits for the first frame of every camera.
@@ -52,12 +53,17 @@ struct App {
     rtsp: RtspServer,
     /// HTTP and the cameras; none ends before the stop.
     tasks: JoinSet<Result<(), Error>>,
+    /// The certificates of the doors that have one.
+    identities: Vec<Identity>,
+    metrics: Arc<Metrics>,
     addresses: Addresses,
 }
 
 struct Addresses {
-    http: SocketAddr,
-    rtsp: SocketAddr,
+    /// `http://` or `https://`, and the address.
+    http: String,
+    /// `rtsp://` or `rtsps://`, and the address.
+    rtsp: String,
 }
 
 /// Runs everything that `config` asks for until SIGINT or SIGTERM.
@@ -114,6 +120,7 @@ impl App {
             tokio::runtime::Handle::current(),
             shutdown.listen(),
         )?;
+        let tls = http_identity(&config.server)?;
         let engine = WebrtcServer::new(
             config.webrtc.clone(),
             Arc::clone(&metrics),
@@ -126,16 +133,32 @@ impl App {
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
             admission,
-            metrics,
+            metrics: Arc::clone(&metrics),
             ice_servers: webrtc::servers::list(&config.webrtc),
             signalling: Arc::new(engine),
             allowed_origins: config.server.allowed_origins.clone(),
+            tls: tls.clone(),
             workarounds: workarounds(),
             started,
         };
-        let addresses = Addresses { http: local_address(&listener)?, rtsp: rtsp.address() };
+        let addresses = Addresses {
+            http: url("http", tls.is_some(), local_address(&listener)?),
+            rtsp: url("rtsp", rtsp.identity().is_some(), rtsp.address()),
+        };
+        let identities: Vec<_> = tls.into_iter().chain(rtsp.identity().cloned()).collect();
         tasks.spawn(serve(listener, http, shutdown.listen()));
-        Ok(Self { catalog, registry, teardowns, shutdown, rtsp, tasks, addresses })
+        tasks.spawn(watch_certificates(identities.clone(), shutdown.listen()));
+        Ok(Self {
+            catalog,
+            registry,
+            teardowns,
+            shutdown,
+            rtsp,
+            tasks,
+            identities,
+            metrics,
+            addresses,
+        })
     }
 
     /// Waits until every rendition has shown what it is like, at most [`FIRST_FRAME_TIMEOUT`].
@@ -156,9 +179,9 @@ impl App {
     /// The one line on stdout that says where everything is.
     fn say_ready(&self) -> Result<(), Error> {
         let Addresses { http, rtsp } = &self.addresses;
-        let mut line = format!("ready http://{http}/");
+        let mut line = format!("ready {http}/");
         for camera in self.catalog.cameras() {
-            line.push_str(&format!(" rtsp://{rtsp}/{}", camera.id));
+            line.push_str(&format!(" {rtsp}/{}", camera.id));
         }
         tracing::info!("{line}");
         writeln!(std::io::stdout(), "{line}")
@@ -173,16 +196,30 @@ impl App {
             tokio::select! {
                 () = signals.stop() => return Ok(()),
                 _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version reloads nothing; restart to apply a change");
+                    for identity in &self.identities {
+                        // It has logged what is wrong.
+                        let _ = identity.reload();
+                    }
+                    tracing::warn!(
+                        "SIGHUP: this version reloads certificates only; restart to apply a change"
+                    );
                 }
                 Some(ended) = self.tasks.join_next() => return Err(cut_short(ended)),
                 _ = check.tick() => {
+                    self.tell_expiry();
                     let stuck = self.teardowns.check();
                     if stuck > TEARDOWNS_STUCK_MAX {
                         return Err(Error::Internal(format!("{stuck} teardowns are stuck")));
                     }
                 }
             }
+        }
+    }
+
+    fn tell_expiry(&self) {
+        for identity in &self.identities {
+            let expires = self.metrics.tls_certificate_expires.with_label_values(&[identity.door()]);
+            expires.set(i64::try_from(identity.not_after().as_secs()).unwrap_or(i64::MAX));
         }
     }
 
@@ -217,6 +254,24 @@ fn workarounds() -> Vec<String> {
     workarounds::active(Version::running())
         .map(|workaround| format!("{} ({}): {}", workaround.id, workaround.bug, workaround.what))
         .collect()
+}
+
+/// The certificate of the HTTP side, which speaks no other HTTP than 1.1.
+fn http_identity(config: &config::Server) -> Result<Option<Identity>, Error> {
+    let tls = config.tls.as_ref();
+    tls.map(|tls| Identity::load("http", tls.into(), &[b"http/1.1"]))
+        .transpose()
+        .map_err(|flaw| Error::Config(format!("server.tls: {flaw}")))
+}
+
+fn url(scheme: &str, tls: bool, address: SocketAddr) -> String {
+    format!("{scheme}{}://{address}", if tls { "s" } else { "" })
+}
+
+/// Has them read again as their files change. Where there is none, that is nothing to do.
+async fn watch_certificates(identities: Vec<Identity>, stopping: Stopping) -> Result<(), Error> {
+    tls::watch(identities, stopping).await;
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -14,7 +14,7 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, guard, metrics, log} →
-//! {config, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
+//! {config, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown, tls}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -44,4 +44,5 @@ pub mod nal;
 pub mod packets;
 pub mod probe;
 pub mod shutdown;
+pub mod tls;
 pub mod workarounds;

@@ -78,8 +78,10 @@ mod tests {
         let tables = [
             "",
             "server",
+            "server.tls",
             "auth",
             "rtsp",
+            "rtsp.tls",
             "webrtc",
             "webrtc.turn_servers[0]",
             "limits",

@@ -28,16 +28,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest body that is read.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// For a year, this host is not to be spoken to unencrypted. Others below its name are not meant.
+const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 /// The gate's rules.
 #[derive(Debug)]
 pub(super) struct Gate {
     allowed_origins: Vec<String>,
     loopback_only: bool,
+    /// Whether it is spoken inside TLS, and nothing else is answered.
+    tls: bool,
     content_security_policy: Option<HeaderValue>,
 }
 
 impl Gate {
-    pub(super) fn new(allowed_origins: &[String], loopback_only: bool) -> Self {
+    pub(super) fn new(allowed_origins: &[String], loopback_only: bool, tls: bool) -> Self {
         let allowed_origins: Vec<String> =
             allowed_origins.iter().filter_map(|origin| normal_origin(origin)).collect();
         // Who may use us may also show us in a frame.
@@ -49,7 +54,7 @@ impl Gate {
              frame-ancestors {ancestors}"
         );
         let content_security_policy = HeaderValue::try_from(policy).ok();
-        Self { allowed_origins, loopback_only, content_security_policy }
+        Self { allowed_origins, loopback_only, tls, content_security_policy }
     }
 
     /// Whether the request may come in; with the origin to be named to the browser, if any.
@@ -59,12 +64,19 @@ impl Gate {
             return Err(forbidden(
                 "wrong-host",
                 "This server answers only to loopback names",
-                "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/",
+                match self.tls {
+                    true => "open it as https://127.0.0.1:PORT/ or https://localhost:PORT/",
+                    false => "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/",
+                },
             ));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
         let normal = origin.to_str().ok().and_then(normal_origin);
-        let ours = |normal: &str| host.is_some_and(|host| is_same_host(normal, host));
+        // A page that came unencrypted is anybody's who sits on the way.
+        let trusted = |normal: &str| !self.tls || normal.starts_with("https://");
+        let ours = |normal: &str| {
+            trusted(normal) && host.is_some_and(|host| is_same_host(normal, host))
+        };
         let listed = |normal: &String| self.allowed_origins.contains(normal);
         if normal.is_some_and(|normal| ours(&normal) || listed(&normal)) {
             return Ok(Some(origin.clone()));
@@ -91,6 +103,9 @@ impl Gate {
         }
         if let Some(policy) = &self.content_security_policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
+        }
+        if self.tls {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
         }
         let no_store = HeaderValue::from_static("no-store");
         headers.entry(header::CACHE_CONTROL).or_insert(no_store);

@@ -30,6 +30,7 @@ use crate::egress::session::Registry;
 use crate::egress::webrtc::servers::IceServer;
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
+use crate::tls::Identity;
 
 pub use server::serve;
 
@@ -51,6 +52,8 @@ pub struct Http {
     pub signalling: Arc<dyn Signalling>,
     /// Origins besides our own whose pages may use us, as `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// What it shows of itself; without it, plain HTTP is served.
+    pub tls: Option<Identity>,
     /// STUN and TURN servers that viewers are told of.
     pub ice_servers: Vec<IceServer>,
     /// Workarounds in force, in words, for `/api/v1/status`.

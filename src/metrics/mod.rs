@@ -48,6 +48,10 @@ pub struct Metrics {
     pub camera_restarts: IntCounterVec,
     /// `lensline_teardowns_stuck_total`
     pub teardowns_stuck: IntCounter,
+    /// `lensline_tls_handshakes_total{door,outcome}`
+    pub tls_handshakes: IntCounterVec,
+    /// `lensline_tls_certificate_expires_seconds{door}`: when, since the Unix epoch.
+    pub tls_certificate_expires: IntGaugeVec,
     /// `lensline_guards_live{kind}`
     pub guards_live: IntGaugeVec,
     process: Process,
@@ -117,6 +121,16 @@ impl Metrics {
             teardowns_stuck: family.single(
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
+            )?,
+            tls_handshakes: family.counter(
+                "lensline_tls_handshakes_total",
+                "TLS handshakes, by how they ended: done, failed, slow, or plain where none began",
+                &["door", "outcome"],
+            )?,
+            tls_certificate_expires: family.gauge(
+                "lensline_tls_certificate_expires_seconds",
+                "When the certificate in use expires, in seconds since the Unix epoch",
+                &["door"],
             )?,
             guards_live: family.gauge(
                 "lensline_guards_live",

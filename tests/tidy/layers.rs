@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 7] = [
         "error",
         "memory",
         "shutdown",
+        "tls",
     ],
 ];
 

@@ -2,9 +2,12 @@
 //! whose types are right.
 
 mod camera;
+mod tls;
 mod webrtc;
 
 use std::net::SocketAddr;
+
+pub(super) use tls::{Certificates, certificates};
 
 use super::{AuthMode, Config, Limits, Log, Rtsp};
 
@@ -28,6 +31,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     listening(&mut found, config);
     origins(&mut found, &config.server.allowed_origins);
     transports(&mut found, &config.rtsp);
+    tls::transports(&mut found, &config.rtsp);
     webrtc::check(&mut found, &config.webrtc, &config.limits);
     limits(&mut found, &config.limits);
     log(&mut found, &config.log);

@@ -13,6 +13,7 @@
 //! - [`client`]: answers requests: `404`, `503`, the stable SDP.
 //! - [`factory`], [`media`]: one pipeline per viewer, and its life.
 //! - [`batch`]: the packets of a picture in one hand-over.
+//! - [`hop`]: where RTSPS is served, the TLS in front of all that.
 //!
 //! # One media per viewer
 //!
@@ -46,6 +47,7 @@ mod client;
 mod connection;
 mod door;
 mod factory;
+mod hop;
 pub mod idle;
 mod media;
 mod refusal;

@@ -127,6 +127,7 @@ impl Site {
             metrics,
             signalling: Arc::new(signalling),
             allowed_origins: vec!["https://friend.example".into()],
+            tls: None,
             ice_servers: vec![turn()],
             workarounds: vec!["a workaround".into()],
             started: Timestamp::now(),
