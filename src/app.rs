@@ -218,7 +218,8 @@ impl App {
 
     fn tell_expiry(&self) {
         for identity in &self.identities {
-            let expires = self.metrics.tls_certificate_expires.with_label_values(&[identity.door()]);
+            let expires =
+                self.metrics.tls_certificate_expires.with_label_values(&[identity.door()]);
             expires.set(i64::try_from(identity.not_after().as_secs()).unwrap_or(i64::MAX));
         }
     }

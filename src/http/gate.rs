@@ -74,9 +74,8 @@ impl Gate {
         let normal = origin.to_str().ok().and_then(normal_origin);
         // A page that came unencrypted is anybody's who sits on the way.
         let trusted = |normal: &str| !self.tls || normal.starts_with("https://");
-        let ours = |normal: &str| {
-            trusted(normal) && host.is_some_and(|host| is_same_host(normal, host))
-        };
+        let ours =
+            |normal: &str| trusted(normal) && host.is_some_and(|host| is_same_host(normal, host));
         let listed = |normal: &String| self.allowed_origins.contains(normal);
         if normal.is_some_and(|normal| ours(&normal) || listed(&normal)) {
             return Ok(Some(origin.clone()));

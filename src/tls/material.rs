@@ -87,8 +87,7 @@ impl Material {
         let validity = Validity::of(&files.certificate, &chain)?;
         // Not the one clock of the program, which does not follow one that is set later.
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let mut remarks: Vec<_> =
-            validity.remark(&files.certificate, now).into_iter().collect();
+        let mut remarks: Vec<_> = validity.remark(&files.certificate, now).into_iter().collect();
         remarks.extend((mode & 0o004 != 0).then(|| public(&files.key)));
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])

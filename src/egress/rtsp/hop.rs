@@ -56,11 +56,7 @@ impl Hops {
     ///
     /// # Errors
     /// Where no file descriptor is left.
-    pub(super) fn begin(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-    ) -> std::io::Result<OwnedFd> {
+    pub(super) fn begin(&self, stream: TcpStream, address: SocketAddr) -> std::io::Result<OwnedFd> {
         let (near, far) = pair(address.ip())?;
         let (identity, metrics) = (self.identity.clone(), Arc::clone(&self.metrics));
         self.runtime.spawn(async move {

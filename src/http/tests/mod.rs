@@ -5,6 +5,7 @@ mod gate;
 mod health;
 mod server;
 mod snapshot;
+mod tls;
 mod whep;
 mod ws;
 
@@ -31,6 +32,7 @@ use crate::egress::webrtc::servers::IceServer;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
+use crate::tls::Identity;
 
 const OFFER: &str = "v=0\r\na=ice-ufrag:abcd\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n";
 const ANSWER: &str = "v=0\r\ns=the answer\r\n";
@@ -94,7 +96,9 @@ impl Signalling for Pretender {
 /// A server on a loopback port, with a camera `sim` that runs and a camera `dead` that does not.
 struct Site {
     address: SocketAddr,
+    scheme: &'static str,
     registry: Registry,
+    metrics: Arc<Metrics>,
     heard: Arc<Mutex<Vec<Candidate>>>,
     sim: Arc<Camera>,
     publisher: Publisher<Frame>,
@@ -110,6 +114,10 @@ impl Site {
     }
 
     async fn open_with(limits: Limits) -> Self {
+        Self::open_as(limits, None).await
+    }
+
+    async fn open_as(limits: Limits, tls: Option<Identity>) -> Self {
         gst::init().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
@@ -124,10 +132,10 @@ impl Site {
             catalog: Arc::new(Catalog::new(vec![Arc::clone(&sim), dead])),
             registry: registry.clone(),
             admission: Admission::new(limits),
-            metrics,
+            metrics: Arc::clone(&metrics),
             signalling: Arc::new(signalling),
             allowed_origins: vec!["https://friend.example".into()],
-            tls: None,
+            tls: tls.clone(),
             ice_servers: vec![turn()],
             workarounds: vec!["a workaround".into()],
             started: Timestamp::now(),
@@ -136,13 +144,30 @@ impl Site {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let served = tokio::spawn(serve(listener, http, shutdown.listen()));
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
-        Self { address, registry, heard, sim, publisher, controls, shutdown, served, client }
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .tls_danger_accept_invalid_certs(true)
+            .build()
+            .unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self {
+            address,
+            scheme,
+            registry,
+            metrics,
+            heard,
+            sim,
+            publisher,
+            controls,
+            shutdown,
+            served,
+            client,
+        }
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.client.request(method, format!("{}://{}{path}", self.scheme, self.address))
     }
 
     async fn get(&self, path: &str) -> Response {
