@@ -23,5 +23,6 @@ mod memory;
 mod mixed_viewers;
 mod negotiation_timeout;
 mod rtsp_clients;
+mod tls;
 mod viewer_page;
 mod whep_clients;
