@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{self, Admission};
 use crate::camera;
-use crate::catalog::Catalog;
+use crate::catalog::{Camera, Catalog};
 use crate::clock::Timestamp;
 use crate::config::{self, Config};
 use crate::egress::rtsp::RtspServer;
@@ -93,21 +93,7 @@ impl App {
         let listener = listen(config.server.listen).await?;
 
         let mut tasks = JoinSet::new();
-        let mut cameras = Vec::new();
-        for camera in &config.camera {
-            let (camera, runner) = camera::open(
-                camera,
-                &config.limits,
-                Arc::clone(&metrics),
-                teardowns.clone(),
-                shutdown.listen(),
-            )?;
-            cameras.push(camera);
-            tasks.spawn(async move {
-                runner.run().await;
-                Ok(())
-            });
-        }
+        let cameras = open_cameras(config, &metrics, &teardowns, &shutdown, &mut tasks)?;
         let catalog = Arc::new(Catalog::new(cameras));
 
         let rtsp = RtspServer::bind(
@@ -219,7 +205,7 @@ impl App {
     fn tell_expiry(&self) {
         for identity in &self.identities {
             let expires =
-                self.metrics.tls_certificate_expires.with_label_values(&[identity.door()]);
+                self.metrics.tls.certificate_expires.with_label_values(&[identity.door()]);
             expires.set(i64::try_from(identity.not_after().as_secs()).unwrap_or(i64::MAX));
         }
     }
@@ -255,6 +241,32 @@ fn workarounds() -> Vec<String> {
     workarounds::active(Version::running())
         .map(|workaround| format!("{} ({}): {}", workaround.id, workaround.bug, workaround.what))
         .collect()
+}
+
+/// Opens the cameras, each of which runs as a task from then on.
+fn open_cameras(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    teardowns: &Teardowns,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<Result<(), Error>>,
+) -> Result<Vec<Arc<Camera>>, Error> {
+    let mut cameras = Vec::new();
+    for camera in &config.camera {
+        let (camera, runner) = camera::open(
+            camera,
+            &config.limits,
+            Arc::clone(metrics),
+            teardowns.clone(),
+            shutdown.listen(),
+        )?;
+        cameras.push(camera);
+        tasks.spawn(async move {
+            runner.run().await;
+            Ok(())
+        });
+    }
+    Ok(cameras)
 }
 
 /// The certificate of the HTTP side, which speaks no other HTTP than 1.1.

@@ -142,7 +142,7 @@ async fn connection(
         () = stopping.wait() => return,
     };
     let outcome = greeted.as_ref().map_or_else(Unmet::as_str, |_| "done");
-    shared.http.metrics.tls_handshakes.with_label_values(&[identity.door(), outcome]).inc();
+    shared.http.metrics.tls.handshakes.with_label_values(&[identity.door(), outcome]).inc();
     match greeted {
         Ok(stream) => converse(stream, peer, handler, stopping).await,
         Err(error) => {

@@ -1,12 +1,14 @@
 //! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
 
 mod process;
+mod tls;
 
 use process::Process;
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+pub use tls::Tls;
 
 /// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
 const STAGE_BUCKETS: &[f64] = &[
@@ -48,10 +50,8 @@ pub struct Metrics {
     pub camera_restarts: IntCounterVec,
     /// `lensline_teardowns_stuck_total`
     pub teardowns_stuck: IntCounter,
-    /// `lensline_tls_handshakes_total{door,outcome}`
-    pub tls_handshakes: IntCounterVec,
-    /// `lensline_tls_certificate_expires_seconds{door}`: when, since the Unix epoch.
-    pub tls_certificate_expires: IntGaugeVec,
+    /// TLS at the doors.
+    pub tls: Tls,
     /// `lensline_guards_live{kind}`
     pub guards_live: IntGaugeVec,
     process: Process,
@@ -122,16 +122,7 @@ impl Metrics {
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
             )?,
-            tls_handshakes: family.counter(
-                "lensline_tls_handshakes_total",
-                "TLS handshakes, by how they ended: done, failed, slow, or plain where none began",
-                &["door", "outcome"],
-            )?,
-            tls_certificate_expires: family.gauge(
-                "lensline_tls_certificate_expires_seconds",
-                "When the certificate in use expires, in seconds since the Unix epoch",
-                &["door"],
-            )?,
+            tls: Tls::new(&family)?,
             guards_live: family.gauge(
                 "lensline_guards_live",
                 "GStreamer resources that are held and will be given back",

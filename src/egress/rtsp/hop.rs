@@ -115,7 +115,7 @@ async fn carry(
         _ = near.readable() => return Ok(()),
     };
     let outcome = greeted.as_ref().map_or_else(Unmet::as_str, |_| "done");
-    metrics.tls_handshakes.with_label_values(&[identity.door(), outcome]).inc();
+    metrics.tls.handshakes.with_label_values(&[identity.door(), outcome]).inc();
     match greeted {
         Ok(stream) => exchange(stream, near).await,
         Err(Unmet::Plain(stream)) => {

@@ -31,7 +31,7 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 fn handshakes(site: &Site, outcome: &str) -> u64 {
-    site.metrics.tls_handshakes.with_label_values(&["http", outcome]).get()
+    site.metrics.tls.handshakes.with_label_values(&["http", outcome]).get()
 }
 
 #[tokio::test]
