@@ -32,6 +32,7 @@ use crate::http::{self, About, Http};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stopping};
+use crate::tls::{self, Identity};
 use crate::workarounds::{self, Version};
 
 pub use reload::Load;
@@ -60,12 +61,15 @@ struct App {
     /// HTTP and the cameras; none ends before the stop.
     tasks: JoinSet<Result<(), Error>>,
     reload: Reload,
+    metrics: Arc<Metrics>,
     addresses: Addresses,
 }
 
 struct Addresses {
-    http: SocketAddr,
-    rtsp: SocketAddr,
+    /// `http://` or `https://`, and the address.
+    http: String,
+    /// `rtsp://` or `rtsps://`, and the address.
+    rtsp: String,
 }
 
 /// Runs everything that the configuration asks for until SIGINT or SIGTERM. On SIGHUP, `load` gives
@@ -110,6 +114,7 @@ impl App {
             tokio::runtime::Handle::current(),
             shutdown.listen(),
         )?;
+        let tls = http_identity(&config.server)?;
         let engine = WebrtcServer::new(
             config.webrtc.clone(),
             Arc::clone(&metrics),
@@ -122,32 +127,32 @@ impl App {
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
             admission: admission.clone(),
-            metrics,
+            metrics: Arc::clone(&metrics),
             ice_servers: webrtc::servers::list(&config.webrtc),
             signalling: Arc::new(engine),
             auth: auth.clone(),
             allowed_origins: config.server.allowed_origins.clone(),
             allowed_hosts: config.server.allowed_hosts.clone(),
+            tls: tls.clone(),
             workarounds: workarounds(),
             started,
-            about: About {
-                rtsp: rtsp.address(),
-                webrtc_engine: if config.webrtc.uses_webrtcbin() { "webrtcbin" } else { "str0m" },
-                config_file: file,
-            },
+            about: about(&config, file, &rtsp),
         };
-        let addresses = Addresses { http: local_address(&listener)?, rtsp: rtsp.address() };
+        let addresses = Addresses::new(local_address(&listener)?, tls.is_some(), &rtsp);
+        let identities: Vec<_> = tls.into_iter().chain(rtsp.identity().cloned()).collect();
         tasks.spawn(serve(listener, http, shutdown.listen()));
+        tasks.spawn(watch_certificates(identities.clone(), shutdown.listen()));
         let reload = Reload {
             load,
             places: config.limits.webrtc_sessions_max + config.limits.rtsp_sessions_max,
             running: config,
             admission,
             auth,
+            identities,
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
         };
-        Ok(Self { reload, catalog, registry, teardowns, shutdown, rtsp, tasks, addresses })
+        Ok(Self { reload, catalog, registry, teardowns, shutdown, rtsp, tasks, metrics, addresses })
     }
 
     /// Waits until every rendition has shown what it is like, at most [`FIRST_FRAME_TIMEOUT`].
@@ -168,9 +173,9 @@ impl App {
     /// The one line on stdout that says where everything is.
     fn say_ready(&self) -> Result<(), Error> {
         let Addresses { http, rtsp } = &self.addresses;
-        let mut line = format!("ready http://{http}/");
+        let mut line = format!("ready {http}/");
         for camera in self.catalog.cameras() {
-            line.push_str(&format!(" rtsp://{rtsp}/{}", camera.id));
+            line.push_str(&format!(" {rtsp}/{}", camera.id));
         }
         tracing::info!("{line}");
         writeln!(std::io::stdout(), "{line}")
@@ -188,12 +193,21 @@ impl App {
                 Some(ended) = self.tasks.join_next() => return Err(cut_short(ended)),
                 _ = check.tick() => {
                     log::tell_suppressed();
+                    self.tell_expiry();
                     let stuck = self.teardowns.check();
                     if stuck > TEARDOWNS_STUCK_MAX {
                         return Err(Error::Internal(format!("{stuck} teardowns are stuck")));
                     }
                 }
             }
+        }
+    }
+
+    fn tell_expiry(&self) {
+        for identity in &self.reload.identities {
+            let expires =
+                self.metrics.tls.certificate_expires.with_label_values(&[identity.door()]);
+            expires.set(i64::try_from(identity.not_after().as_secs()).unwrap_or(i64::MAX));
         }
     }
 
@@ -222,6 +236,20 @@ impl App {
         }
         outcome
     }
+}
+
+impl Addresses {
+    fn new(http: SocketAddr, tls: bool, rtsp: &RtspServer) -> Self {
+        Self {
+            http: url("http", tls, http),
+            rtsp: url("rtsp", rtsp.identity().is_some(), rtsp.address()),
+        }
+    }
+}
+
+fn about(config: &Config, config_file: Option<String>, rtsp: &RtspServer) -> About {
+    let webrtc_engine = if config.webrtc.uses_webrtcbin() { "webrtcbin" } else { "str0m" };
+    About { rtsp: rtsp.address(), webrtc_engine, config_file }
 }
 
 /// Every camera of `config`, each run by a task of its own.
@@ -254,6 +282,24 @@ fn workarounds() -> Vec<String> {
     workarounds::active(Version::running())
         .map(|workaround| format!("{} ({}): {}", workaround.id, workaround.bug, workaround.what))
         .collect()
+}
+
+/// The certificate of the HTTP side, which speaks no other HTTP than 1.1.
+fn http_identity(config: &config::Server) -> Result<Option<Identity>, Error> {
+    let tls = config.tls.as_ref();
+    tls.map(|tls| Identity::load("http", tls.into(), &[b"http/1.1"]))
+        .transpose()
+        .map_err(|flaw| Error::Config(format!("server.tls: {flaw}")))
+}
+
+fn url(scheme: &str, tls: bool, address: SocketAddr) -> String {
+    format!("{scheme}{}://{address}", if tls { "s" } else { "" })
+}
+
+/// Has them read again as their files change. Where there is none, that is nothing to do.
+async fn watch_certificates(identities: Vec<Identity>, stopping: Stopping) -> Result<(), Error> {
+    tls::watch(identities, stopping).await;
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

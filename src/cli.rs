@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Loaded, LogFormat, Overrides};
+use crate::config::{self, Config, Loaded, LogFormat, Overrides, Problems};
 use crate::error::Error;
 use crate::password::{self, PASSWORD_BYTES_MAX};
 use crate::probe;
@@ -110,6 +110,9 @@ pub fn with_camera(mut config: Config) -> Result<Config, Error> {
 /// Everything that is wrong with the configuration.
 pub fn check(path: Option<&Path>) -> Result<(), Error> {
     let loaded = config::load(path, std::env::vars_os(), &Overrides::default())?;
+    if !loaded.warnings.is_empty() {
+        return Err(Problems(loaded.warnings).into());
+    }
     let mut said = match &loaded.file {
         Some(file) => format!("{file} is right"),
         None => format!("there is no {}; the defaults are taken", config::DEFAULT_PATH),

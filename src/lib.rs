@@ -14,7 +14,8 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, auth, guard, metrics, log} →
-//! {config, password, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
+//! {config, password, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown,
+//! tls}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -46,4 +47,5 @@ pub mod packets;
 pub mod password;
 pub mod probe;
 pub mod shutdown;
+pub mod tls;
 pub mod workarounds;

@@ -111,6 +111,22 @@ fn run_refuses_what_check_refuses_before_it_starts_anything() {
 }
 
 #[test]
+fn check_refuses_certificates_that_run_would_refuse_or_only_warn_of() {
+    let credentials = lensline_clients::Credentials::new();
+    let file = File::new(&format!("[server]\n{}", credentials.toml()));
+    let check = || lensline(&["check", "--config", &file.path()], &[]);
+    assert_eq!(check().status.code(), Some(0), "{:?}", check());
+    credentials.renew(2020, 2021);
+    let said = ["config.toml:2: server.tls.certificate: ", "expired on 2021", "; renew it"];
+    assert_refused(&check(), 2, &said);
+    let (_, another) = lensline_clients::Credentials::pair(2020, 2090);
+    credentials.replace(&credentials.key, &another);
+    assert_refused(&check(), 2, &["config.toml:2: server.tls.key: ", "does not belong"]);
+    let run = lensline(&["run", "--simulate", "--config", &file.path()], &[]);
+    assert_refused(&run, 2, &["config.toml:2: server.tls.key: ", "does not belong"]);
+}
+
+#[test]
 fn check_says_what_it_read() {
     let file = File::new("[[camera]]\nid = \"a\"\nsource = { kind = \"libcamera\" }\n");
     let variables = [("LENSLINE_LOG__LEVEL", "debug")];

@@ -92,7 +92,7 @@ impl Stage {
         let shutdown = Shutdown::new();
         let transports = vec![RtspTransport::Tcp];
         let rtsp = RtspServer::bind(
-            &config::Rtsp { listen: (LOOPBACK, 0).into(), transports },
+            &config::Rtsp { listen: (LOOPBACK, 0).into(), transports, tls: None },
             Arc::new(Catalog::new(vec![camera])),
             admission.clone(),
             Auth::new(&config::Auth::default()),

@@ -128,6 +128,7 @@ fn own(frames: &[gst::Buffer]) {
         &Rtsp {
             listen: ([127, 0, 0, 1], 0).into(),
             transports: vec![RtspTransport::Tcp, RtspTransport::Udp],
+            tls: None,
         },
         Arc::new(Catalog::new(vec![Arc::clone(&camera)])),
         Admission::new(limits),

@@ -9,6 +9,7 @@ use crate::catalog::{Camera, Catalog, Control};
 use crate::config::{self, Config};
 use crate::egress::session::{End, Registry};
 use crate::error::Error;
+use crate::tls::Identity;
 
 /// Reads the configuration again, from where it was read first.
 pub type Load = Box<dyn Fn() -> Result<Config, Error> + Send + Sync>;
@@ -22,6 +23,8 @@ pub(super) struct Reload {
     pub(super) places: usize,
     pub(super) admission: Admission,
     pub(super) auth: Auth,
+    /// The certificates of the doors that have one.
+    pub(super) identities: Vec<Identity>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) registry: Registry,
 }
@@ -29,6 +32,10 @@ pub(super) struct Reload {
 impl Reload {
     /// Reads and applies. A configuration with anything wrong in it changes nothing.
     pub(super) async fn reload(&mut self) {
+        for identity in &self.identities {
+            // It has logged what is wrong.
+            let _ = identity.reload();
+        }
         let mut new = match (self.load)() {
             Ok(new) => new,
             Err(error) => {

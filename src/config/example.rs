@@ -78,9 +78,11 @@ mod tests {
         let tables = [
             "",
             "server",
+            "server.tls",
             "auth",
             "auth.users[0]",
             "rtsp",
+            "rtsp.tls",
             "webrtc",
             "webrtc.turn_servers[0]",
             "limits",

@@ -14,6 +14,7 @@ mod source;
 mod tree;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ pub use parse::{DEFAULT_PATH, Loaded, Overrides, load};
 pub use problem::{Problem, Problems};
 pub use source::{Fault, FaultKind, Pattern, Simulated, Source};
 pub use tree::Origin;
+
+use crate::tls;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -54,6 +57,24 @@ pub struct Server {
     pub allowed_origins: Vec<String>,
     /// Names under which browsers may ask for us besides addresses and local names, as `host`.
     pub allowed_hosts: Vec<String>,
+    /// With it HTTPS is served, and nothing else.
+    pub tls: Option<Tls>,
+}
+
+/// `server.tls`, `rtsp.tls`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate, then those that signed it, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+}
+
+impl From<&Tls> for tls::Files {
+    fn from(tls: &Tls) -> Self {
+        Self { certificate: tls.certificate.clone(), key: tls.key.clone() }
+    }
 }
 
 /// `[auth]`
@@ -145,8 +166,10 @@ pub enum AuthMode {
 pub struct Rtsp {
     /// Where RTSP is served.
     pub listen: SocketAddr,
-    /// How media may travel.
+    /// How media may travel. With TLS it travels in the connection, and no other way.
     pub transports: Vec<RtspTransport>,
+    /// With it RTSPS is served, and nothing else.
+    pub tls: Option<Tls>,
 }
 
 /// One way for RTSP's media to travel.
@@ -394,6 +417,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -403,6 +427,7 @@ impl Default for Rtsp {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8554)),
             transports: vec![RtspTransport::Tcp, RtspTransport::Udp],
+            tls: None,
         }
     }
 }

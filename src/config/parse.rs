@@ -12,7 +12,7 @@ use std::path::Path as FilePath;
 
 use serde::Deserialize;
 
-use super::check;
+use super::check::{self, Certificates, Finding};
 use super::de::{Fault, FaultKind};
 use super::problem::{Problem, Problems};
 use super::tree::{Node, Origin, Path, Step, Value};
@@ -49,6 +49,9 @@ pub struct Loaded {
     pub file: Option<String>,
     /// Names of the variables that were taken from the environment.
     pub variables: Vec<String>,
+    /// What `lensline check` objects to and `lensline run` goes on with, saying so in the log: a
+    /// certificate that has expired, a key that everybody can read.
+    pub warnings: Vec<Problem>,
 }
 
 /// Reads the file at `path` (or [`DEFAULT_PATH`], where there is one), lays the `environment` and
@@ -66,7 +69,7 @@ pub fn load(
     let variables = reading.overlay_environment(environment);
     reading.overlay_arguments(overrides);
     let config = reading.finish(overrides.simulate)?;
-    Ok(Loaded { config, file: reading.file, variables })
+    Ok(Loaded { config, file: reading.file, variables, warnings: reading.warnings })
 }
 
 /// The name and the text of the file.
@@ -113,6 +116,8 @@ struct Reading {
     /// Like `root`, but nothing is taken out of it: it knows where everything was written.
     written: Node,
     problems: Vec<Problem>,
+    /// What is not as it should be, and keeps nothing from running.
+    warnings: Vec<Problem>,
     /// Values that were taken out; what is said about them otherwise is not their writer's word.
     faulty: BTreeSet<String>,
 }
@@ -131,7 +136,7 @@ impl Reading {
             })
             .collect();
         let written = Node::table(Origin::Default);
-        Self { file, root, written, problems, faulty: BTreeSet::new() }
+        Self { file, root, written, problems, warnings: Vec::new(), faulty: BTreeSet::new() }
     }
 
     /// Lays the variables whose names begin with [`PREFIX`] over the file; their names.
@@ -265,13 +270,19 @@ impl Reading {
     }
 
     fn meaning(&mut self, config: &Config) {
-        for finding in check::findings(config) {
+        let Certificates { flaws, remarks } = check::certificates(config);
+        for finding in check::findings(config).into_iter().chain(flaws) {
             if finding.paths.iter().any(|path| self.is_faulty(path)) {
                 continue;
             }
             let Some(path) = finding.paths.first() else { continue };
             let origin = self.origin_of(&finding.paths);
             self.add(origin, path, &finding.message, &finding.remedy);
+        }
+        for Finding { paths, message, remedy } in remarks {
+            let origin = self.origin_of(&paths);
+            let path = paths.into_iter().next().unwrap_or_default();
+            self.warnings.push(self.problem(origin, path, message, remedy));
         }
     }
 
@@ -294,12 +305,16 @@ impl Reading {
     }
 
     fn add(&mut self, origin: Origin, path: &str, message: &str, remedy: &str) {
+        let problem = self.problem(origin, path.into(), message.into(), remedy.into());
+        self.problems.push(problem);
+    }
+
+    fn problem(&self, origin: Origin, path: String, message: String, remedy: String) -> Problem {
         let file = match origin {
             Origin::Line(_) | Origin::Default => self.file.clone(),
             Origin::Variable(_) | Origin::Argument(_) => None,
         };
-        let (path, message, remedy) = (path.into(), message.into(), remedy.into());
-        self.problems.push(Problem { file, origin, path, message, remedy });
+        Problem { file, origin, path, message, remedy }
     }
 }
 
@@ -355,7 +370,7 @@ fn explain(fault: &Fault, root: &Node) -> (String, String) {
 }
 
 fn unknown_key(path: &Path, known: &[&str]) -> (String, String) {
-    const LATER: [&str; 4] = ["server.tls", "rtsp.tls", "sensor", "telemetry"];
+    const LATER: [&str; 2] = ["sensor", "telemetry"];
     if LATER.contains(&path.to_string().as_str()) {
         let remedy = "take it out until a version that has it";
         return ("this version does not have it yet".into(), remedy.into());

@@ -99,14 +99,53 @@ fn entries_behind_a_faulty_one_are_not_blamed_under_its_number() {
 
 #[test]
 fn what_a_later_version_brings_is_named_as_that() {
-    for (text, path) in [
-        ("[server]\ntls = { certificate = 'x' }", "server.tls"),
-        ("[rtsp]\ntls = true", "rtsp.tls"),
-        ("[[sensor]]\nkind = 'imu'", "sensor"),
-        ("[telemetry]\nrate = 1", "telemetry"),
-    ] {
+    for (text, path) in
+        [("[[sensor]]\nkind = 'imu'", "sensor"), ("[telemetry]\nrate = 1", "telemetry")]
+    {
         assert_problem(text, &[path, "this version does not have", "yet; "]);
     }
+}
+
+#[test]
+fn tls_names_two_files_that_belong_together() {
+    let credentials = lensline_clients::Credentials::new();
+    let right = credentials.toml();
+    for section in ["server", "rtsp"] {
+        let with = |tls: &str| format!("[{section}]\n{tls}");
+        let config = load_text(&with(&right), &[], &Overrides::default()).unwrap();
+        let tls = [config.server.tls, config.rtsp.tls].into_iter().flatten().next().unwrap();
+        assert_eq!(
+            (tls.certificate, tls.key),
+            (credentials.certificate.clone(), credentials.key.clone())
+        );
+        let key = format!("{section}.tls.key: ");
+        assert_problem(&with("tls = true"), &[&format!("c.toml:2: {section}.tls: "), "a table"]);
+        assert_problem(&with("tls = { certificate = 'x' }"), &["`key` is missing"]);
+        let strange = right.replace("key =", "kye =");
+        assert!(problems(&with(&strange))[0].contains("did you mean `key`?"));
+        let swapped =
+            format!("tls = {{ certificate = {0:?}, key = {0:?} }}", credentials.certificate);
+        assert_problem(&with(&swapped), &["c.toml:2: ", &key, "no private key", "; name the key"]);
+        let nowhere = right.replace("cert.pem", "nowhere.pem");
+        assert_problem(&with(&nowhere), &[&format!("{section}.tls.certificate: "), "no file"]);
+    }
+    let rtsp = |transports: &str| format!("[rtsp]\ntransports = {transports}\n{right}");
+    assert_problem(&rtsp("['udp']"), &["rtsp.transports: has no \"tcp\"", "add \"tcp\""]);
+    assert_problem(&rtsp("['tcp', 'multicast']"), &["rtsp.transports[1]: ", "TLS"]);
+    assert!(load_text(&rtsp("['udp', 'tcp']"), &[], &Overrides::default()).is_ok());
+}
+
+#[test]
+fn what_keeps_nothing_from_running_is_a_warning_with_its_place() {
+    let credentials = lensline_clients::Credentials::new();
+    credentials.renew(2020, 2021);
+    let text = format!("[rtsp]\n{}", credentials.toml());
+    let mut reading = Reading::new(Some("c.toml".into()), &text);
+    assert!(reading.finish(false).is_ok());
+    let said: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("c.toml:2: rtsp.tls.certificate: "), "{said:?}");
+    assert!(said[0].contains("expired on 2021-01-01"), "{said:?}");
 }
 
 #[test]

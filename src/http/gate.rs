@@ -30,12 +30,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest body that is read.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// For a year, this host is not to be spoken to unencrypted. Others below its name are not meant.
+const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 /// The gate's rules.
 #[derive(Debug)]
 pub(super) struct Gate {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     loopback_only: bool,
+    /// Whether it is spoken inside TLS, and nothing else is answered.
+    tls: bool,
     content_security_policy: Option<HeaderValue>,
 }
 
@@ -44,6 +49,7 @@ impl Gate {
         allowed_origins: &[String],
         allowed_hosts: &[String],
         loopback_only: bool,
+        tls: bool,
     ) -> Self {
         let allowed_origins: Vec<String> =
             allowed_origins.iter().filter_map(|origin| normal_origin(origin)).collect();
@@ -57,7 +63,7 @@ impl Gate {
         );
         let content_security_policy = HeaderValue::try_from(policy).ok();
         let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { allowed_origins, allowed_hosts, loopback_only, content_security_policy }
+        Self { allowed_origins, allowed_hosts, loopback_only, tls, content_security_policy }
     }
 
     /// Whether the request may come in; with the origin to be named to the browser, if any.
@@ -78,7 +84,10 @@ impl Gate {
             };
         };
         let normal = origin.to_str().ok().and_then(normal_origin);
-        let ours = |normal: &str| host.is_some_and(|host| is_same_host(normal, host));
+        // A page that came unencrypted is anybody's who sits on the way.
+        let trusted = |normal: &str| !self.tls || normal.starts_with("https://");
+        let ours =
+            |normal: &str| trusted(normal) && host.is_some_and(|host| is_same_host(normal, host));
         let listed = |normal: &String| self.allowed_origins.contains(normal);
         if normal.is_some_and(|normal| ours(&normal) || listed(&normal)) {
             return Ok(Some(origin.clone()));
@@ -124,6 +133,9 @@ impl Gate {
         }
         if let Some(policy) = &self.content_security_policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
+        }
+        if self.tls {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
         }
         let no_store = HeaderValue::from_static("no-store");
         headers.entry(header::CACHE_CONTROL).or_insert(no_store);
@@ -335,7 +347,7 @@ mod tests {
 
     #[test]
     fn loopback_names_are_told_from_names_that_only_look_like_it() {
-        let gate = Gate::new(&[], &["cam.example".into()], true);
+        let gate = Gate::new(&[], &["cam.example".into()], true, false);
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080"] {
             assert!(gate.check_host(host, true).is_ok(), "{host}");
         }
@@ -347,7 +359,7 @@ mod tests {
 
     #[test]
     fn without_users_no_name_of_the_public_dns_is_answered() {
-        let gate = Gate::new(&[], &[], false);
+        let gate = Gate::new(&[], &[], false, false);
         for host in ["192.0.2.1:80", "[2001:db8::1]", "pi", "pi.local:8080", "pi.fritz.box", ""] {
             assert!(gate.check_host(host, true).is_ok(), "{host}");
         }

@@ -36,6 +36,7 @@ use crate::egress::session::{Registry, Session};
 use crate::egress::webrtc::servers::IceServer;
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
+use crate::tls::Identity;
 
 pub use server::serve;
 
@@ -61,6 +62,8 @@ pub struct Http {
     pub allowed_origins: Vec<String>,
     /// Names besides the local ones under which we may be asked.
     pub allowed_hosts: Vec<String>,
+    /// What it shows of itself; without it, plain HTTP is served.
+    pub tls: Option<Identity>,
     /// STUN and TURN servers that viewers are told of.
     pub ice_servers: Vec<IceServer>,
     /// Workarounds in force, in words, for `/api/v1/status`.

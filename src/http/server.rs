@@ -4,7 +4,7 @@
 //! its request head nor the time it may take to read an answer.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
@@ -24,6 +25,7 @@ use super::seats::{Seat, Seats};
 use super::{Http, Shared, gate, health, routes, snapshot, whep};
 use crate::log;
 use crate::shutdown::Stopping;
+use crate::tls::Unmet;
 
 /// Connections at a time, and of those from one address.
 const CONNECTIONS_MAX: usize = 1024;
@@ -54,6 +56,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
     Connection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// What a client hears who speaks plain HTTP where HTTPS is served.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\nContent-Length: 70\r\n\r\n\
+    This is HTTPS. Use https:// in the place of http:// and the same port.";
+
+/// How long it may take to tell it.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
 type Handler = TowerToHyperService<Router>;
 
 /// Serves until `stopping`, then ends what is under way within two seconds.
@@ -77,10 +87,10 @@ pub async fn serve(
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     match shared.connections.take(peer.ip()) {
                         Some(seat) => {
-                            let (handler, stopping) = (handler.clone(), stopping.clone());
-                            connections.spawn(connection(stream, peer, seat, handler, stopping));
+                            let (shared, handler) = (Arc::clone(&shared), handler.clone());
+                            connections.spawn(connection(stream, peer, seat, shared, handler));
                         }
-                        None => turn_away(&stream, peer),
+                        None => turn_away(&stream, peer, shared.http.tls.is_some()),
                     }
                 }
                 Err(error) => {
@@ -105,6 +115,7 @@ impl Shared {
                 &http.allowed_origins,
                 &http.allowed_hosts,
                 address.ip().is_loopback(),
+                http.tls.is_some(),
             ),
             whep: whep::Whep::default(),
             snapshots: snapshot::Snapshots::default(),
@@ -122,13 +133,56 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     _seat: Seat,
+    shared: Arc<Shared>,
     handler: Handler,
-    mut stopping: Stopping,
 ) {
     // Without it, an answer in two writes waits for the peer's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
+    let mut stopping = shared.stopping.clone();
+    let Some(identity) = &shared.http.tls else {
+        return converse(impatient(stream), peer, handler, stopping).await;
+    };
+    let greeted = tokio::select! {
+        greeted = identity.greet(stream, impatient) => greeted,
+        () = stopping.wait() => return,
+    };
+    let outcome = greeted.as_ref().map_or_else(Unmet::as_str, |_| "done");
+    shared.http.metrics.tls.handshakes.with_label_values(&[identity.door(), outcome]).inc();
+    match greeted {
+        Ok(stream) => converse(stream, peer, handler, stopping).await,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "HTTPS connection ends before a request");
+            if let Unmet::Plain(stream) = error {
+                // Where it does not get through, there is nobody to tell.
+                let _ = tokio::time::timeout(EXPLAIN_TIMEOUT, explain(stream)).await;
+            }
+        }
+    }
+}
+
+/// Bounds the time that a client may go without taking a byte.
+fn impatient(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    Box::pin(stream)
+}
+
+/// Tells one who does not speak TLS how to come in.
+async fn explain(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(NOT_TLS).await?;
+    stream.shutdown().await?;
+    // Data that arrives at a closed socket resets the connection, and the reset overtakes the answer.
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    handler: Handler,
+    mut stopping: Stopping,
+) {
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -139,7 +193,7 @@ async fn connection(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -154,10 +208,12 @@ async fn connection(
     }
 }
 
-/// Says that there is no room, as far as that goes without waiting.
-fn turn_away(stream: &TcpStream, peer: SocketAddr) {
+/// Says that there is no room, as far as that goes without waiting: inside TLS, it does not.
+fn turn_away(stream: &TcpStream, peer: SocketAddr, tls: bool) {
     tracing::debug!(%peer, "HTTP connection turned away: too many");
-    let _ = stream.try_write(NO_ROOM);
+    if !tls {
+        let _ = stream.try_write(NO_ROOM);
+    }
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

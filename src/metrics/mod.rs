@@ -1,6 +1,7 @@
 //! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
 
 mod process;
+mod tls;
 
 use process::Process;
 pub use process::Usage;
@@ -11,6 +12,8 @@ use prometheus::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub use tls::Tls;
 
 /// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
 const STAGE_BUCKETS: &[f64] = &[
@@ -54,6 +57,8 @@ pub struct Metrics {
     pub snapshots_decoded: IntCounterVec,
     /// `lensline_teardowns_stuck_total`
     pub teardowns_stuck: IntCounter,
+    /// TLS at the doors.
+    pub tls: Tls,
     /// `lensline_guards_live{kind}`
     pub guards_live: IntGaugeVec,
     process: Process,
@@ -128,6 +133,7 @@ impl Metrics {
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
             )?,
+            tls: Tls::new(&family)?,
             guards_live: family.gauge(
                 "lensline_guards_live",
                 "GStreamer resources that are held and will be given back",

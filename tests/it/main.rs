@@ -25,5 +25,6 @@ mod mixed_viewers;
 mod negotiation_timeout;
 mod operate;
 mod rtsp_clients;
+mod tls;
 mod viewer_page;
 mod whep_clients;

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use lensline_clients::{Chromium, Lensline, Tally, free_port, load_average, quantile, until};
+use lensline_clients::{
+    Chromium, Credentials, Lensline, Tally, free_port, load_average, quantile, until,
+};
 use serde_json::Value;
 
 use crate::common::{BINARY, alone, start};
@@ -102,4 +104,24 @@ async fn chromium_that_hides_its_addresses_sees_the_camera_and_finds_a_restarted
     let server = Lensline::start_at(BINARY, "", listen, rtsp).await;
     moves("the picture moves after the server's restart", &browser).await;
     server.sessions_are(1, PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_shows_the_camera_over_https() {
+    let _machine = alone().await;
+    let credentials = Credentials::new();
+    let server = start(&format!("[server]\n{}", credentials.toml())).await;
+    assert!(server.http.starts_with("https://"), "{}", server.http);
+    let browser = Chromium::start(false).await;
+    browser.open(&page(&server).await).await;
+    moves("the picture moves", &browser).await;
+    assert_eq!(browser.script("return location.protocol").await, "https:");
+    let session = server.sessions_are(1, PATIENCE).await;
+    assert_eq!(session[0]["transport"], "webrtc", "{session:?}");
+    // The media does not go through TLS; the way to it does, also a second time.
+    browser.reload().await;
+    moves("the picture moves after a reload", &browser).await;
+    browser.close().await;
+    server.sessions_are(0, PATIENCE).await;
+    assert_eq!(server.stop().await.code, Some(0));
 }

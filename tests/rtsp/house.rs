@@ -175,7 +175,7 @@ impl House {
 }
 
 fn config(listen: SocketAddr) -> Rtsp {
-    Rtsp { listen, transports: vec![RtspTransport::Tcp, RtspTransport::Udp] }
+    Rtsp { listen, transports: vec![RtspTransport::Tcp, RtspTransport::Udp], tls: None }
 }
 
 impl Drop for House {

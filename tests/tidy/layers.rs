@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 7] = [
         "error",
         "memory",
         "shutdown",
+        "tls",
     ],
 ];
 

@@ -3,9 +3,12 @@
 
 mod auth;
 mod camera;
+mod tls;
 mod webrtc;
 
 use std::net::SocketAddr;
+
+pub(super) use tls::{Certificates, certificates};
 
 use super::{Config, Limits, Log, Rtsp};
 
@@ -31,6 +34,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     origins(&mut found, &config.server.allowed_origins);
     hosts(&mut found, &config.server.allowed_hosts);
     transports(&mut found, &config.rtsp);
+    tls::transports(&mut found, &config.rtsp);
     webrtc::check(&mut found, &config.webrtc, &config.limits);
     limits(&mut found, &config.limits);
     log(&mut found, &config.log);

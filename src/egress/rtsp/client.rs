@@ -61,7 +61,8 @@ mod imp {
         fn create_sdp(&self, media: &RTSPMedia) -> Option<gst_sdp::SDPMessage> {
             let mut sdp = self.parent_create_sdp(media)?;
             if let Some(rendition) = media.downcast_ref::<Media>().and_then(Media::rendition) {
-                super::super::sdp::dress(&mut sdp, rendition);
+                let local = self.connection().and_then(|connection| connection.local());
+                super::super::sdp::dress(&mut sdp, rendition, local);
             }
             Some(sdp)
         }

@@ -1,6 +1,6 @@
 //! One TCP connection: its place at the door, and the way to end it.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,8 @@ const MEDIAS_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Connection {
     address: SocketAddr,
+    /// Ours, as the viewer knows it, where gst-rtsp-server cannot tell by its own end.
+    local: Option<IpAddr>,
     socket: TcpStream,
     opened: Timestamp,
     /// When it last asked for something, in nanoseconds of the one clock; 0 never.
@@ -43,7 +45,8 @@ struct State {
 }
 
 impl Connection {
-    /// Notes a connection that was let in.
+    /// Notes a connection that was let in; `tls` says that gst-rtsp-server does not get to see
+    /// this socket.
     ///
     /// # Errors
     /// Where the socket cannot be cloned: no file descriptor is left.
@@ -51,9 +54,12 @@ impl Connection {
         socket: &TcpStream,
         address: SocketAddr,
         permit: Permit,
+        tls: bool,
     ) -> std::io::Result<Self> {
+        let local = if tls { Some(socket.local_addr()?.ip().to_canonical()) } else { None };
         Ok(Self {
             address,
+            local,
             socket: socket.try_clone()?,
             opened: Timestamp::now(),
             asked: AtomicU64::new(0),
@@ -95,6 +101,11 @@ impl Connection {
     /// Where the user has as many as one may have.
     pub(super) fn count_for(&self, user: &Arc<str>) -> Result<(), Refusal> {
         self.permit.count_for(user)
+    }
+
+    /// The address that the viewer reached, where gst-rtsp-server does not know it.
+    pub(super) const fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// Notes that it asked for something.

@@ -12,8 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::connection::Connection;
+use super::hop::Hops;
 use super::media::Media;
-use super::refusal::Refusal;
+use super::refusal::{PATIENCE, PATIENCE_TLS, Refusal};
 use super::server::{Server, Shared};
 use crate::admission::{Admission, Kind};
 use crate::clock::Timestamp;
@@ -58,6 +59,8 @@ pub(super) struct Door {
     pub(super) pool: RTSPSessionPool,
     pub(super) shared: Arc<Shared>,
     pub(super) admission: Admission,
+    /// Where RTSPS is served, and then nothing else.
+    pub(super) hops: Option<Hops>,
     pub(super) connections: Vec<Entry>,
     pub(super) refusals: Vec<Refusal>,
 }
@@ -128,14 +131,18 @@ impl Door {
                 if let Some(suppressed) = log::heard() {
                     tracing::info!(%address, %refusal, suppressed, "RTSP connection refused");
                 }
-                if self.refusals.len() < REFUSALS_MAX && stream.set_nonblocking(true).is_ok() {
-                    self.refusals.push(Refusal::new(stream, refusal.retry_after()));
+                if self.refusals.len() < REFUSALS_MAX
+                    && stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = self.without_tls(stream, address)
+                {
+                    let patience = if self.hops.is_some() { PATIENCE_TLS } else { PATIENCE };
+                    self.refusals.push(Refusal::new(stream, refusal.retry_after(), patience));
                 }
                 return;
             }
         };
         let entered = configure(&stream)
-            .and_then(|()| Connection::new(&stream, address, permit))
+            .and_then(|()| Connection::new(&stream, address, permit, self.hops.is_some()))
             .map_err(|error| error.to_string())
             .and_then(|connection| self.enter(stream, Arc::new(connection)));
         if let Err(error) = entered
@@ -149,8 +156,8 @@ impl Door {
     fn enter(&mut self, stream: TcpStream, connection: Arc<Connection>) -> Result<(), String> {
         let address = connection.address();
         let weak = Arc::downgrade(&connection);
-        let socket =
-            gio::Socket::from_fd(OwnedFd::from(stream)).map_err(|error| error.to_string())?;
+        let stream = self.without_tls(stream, address).map_err(|error| error.to_string())?;
+        let socket = gio::Socket::from_fd(stream).map_err(|error| error.to_string())?;
         self.server.expect(connection);
         let entered = self.server.transfer_connection(
             socket,
@@ -161,6 +168,14 @@ impl Door {
         entered.map_err(|error| error.to_string())?;
         self.connections.push(Entry { connection: weak, stuck: false });
         Ok(())
+    }
+
+    /// Where to speak RTSP with the peer at `stream`.
+    fn without_tls(&self, stream: TcpStream, address: SocketAddr) -> std::io::Result<OwnedFd> {
+        match &self.hops {
+            Some(hops) => hops.begin(stream, address),
+            None => Ok(stream.into()),
+        }
     }
 
     /// Ends connections whose session was asked to end, and those that are idle.

@@ -14,6 +14,7 @@
 //! - [`client`]: answers requests: the stable SDP.
 //! - [`factory`], [`media`]: one pipeline per viewer, and its life.
 //! - [`batch`]: the packets of a picture in one hand-over.
+//! - [`hop`]: where RTSPS is served, the TLS in front of all that.
 //!
 //! # One media per viewer
 //!
@@ -47,6 +48,7 @@ mod client;
 mod connection;
 mod door;
 mod factory;
+mod hop;
 pub mod idle;
 mod media;
 mod refusal;

@@ -2,19 +2,25 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+use socket2::Socket;
 
 /// How much of a request is read before it is answered; a longer one is answered all the same.
 const REQUEST_BYTES_MAX: usize = 4096;
 
 /// How long one who is refused may take to send a request and to take the answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same where a TLS handshake comes first.
+pub(super) const PATIENCE_TLS: Duration = Duration::from_secs(3);
 
 /// A connection that is being refused. Never blocks: the socket is set to non-blocking.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    stream: TcpStream,
+    stream: Socket,
     retry_after: Duration,
     request: Vec<u8>,
     answered: bool,
@@ -23,13 +29,13 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Refuses `stream`, asking it to come back after `retry_after`.
-    pub(super) fn new(stream: TcpStream, retry_after: Duration) -> Self {
-        let deadline = Instant::now() + PATIENCE;
-        Self { stream, retry_after, request: Vec::new(), answered: false, deadline }
+    pub(super) fn new(stream: OwnedFd, retry_after: Duration, patience: Duration) -> Self {
+        let deadline = Instant::now() + patience;
+        Self { stream: stream.into(), retry_after, request: Vec::new(), answered: false, deadline }
     }
 
     /// The socket, to be waited on.
-    pub(super) const fn stream(&self) -> &TcpStream {
+    pub(super) const fn stream(&self) -> &Socket {
         &self.stream
     }
 
@@ -50,7 +56,9 @@ impl Refusal {
         }
         if !self.answered && is_complete(&self.request) {
             self.answered = true;
-            let answer = answer(&self.request, self.retry_after);
+            let seconds = self.retry_after.as_secs().max(1);
+            let retry_after = format!("Retry-After: {seconds}\r\n");
+            let answer = answer(&self.request, "503 Service Unavailable", &retry_after);
             // Closed for writing only: data that arrives at a closed socket resets the connection,
             // and the reset overtakes the answer.
             return self.stream.write_all(answer.as_bytes()).is_ok()
@@ -60,13 +68,15 @@ impl Refusal {
     }
 }
 
-fn is_complete(request: &[u8]) -> bool {
+/// Whether it is all there, or as much as is looked at.
+pub(super) fn is_complete(request: &[u8]) -> bool {
     request.len() >= REQUEST_BYTES_MAX || request.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
-/// The whole response to `request`, with its CSeq where it has one.
-fn answer(request: &[u8], retry_after: Duration) -> String {
-    let mut answer = String::from("RTSP/1.0 503 Service Unavailable\r\n");
+/// The whole response to `request`, with its CSeq where it has one; `headers` are lines of their
+/// own.
+pub(super) fn answer(request: &[u8], status: &str, headers: &str) -> String {
+    let mut answer = format!("RTSP/1.0 {status}\r\n");
     let text = String::from_utf8_lossy(request);
     let cseq = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -76,9 +86,7 @@ fn answer(request: &[u8], retry_after: Duration) -> String {
     if let Some(cseq) = cseq {
         let _ = write!(answer, "CSeq: {cseq}\r\n");
     }
-    let seconds = retry_after.as_secs().max(1);
-    let _ = write!(answer, "Retry-After: {seconds}\r\nConnection: close\r\n\r\n");
-    answer
+    answer + headers + "Connection: close\r\n\r\n"
 }
 
 #[cfg(test)]
@@ -89,7 +97,7 @@ mod tests {
     fn the_answer_carries_the_sequence_number_and_when_to_come_back() {
         let request = b"DESCRIBE rtsp://h/cam RTSP/1.0\r\nAccept: a/b\r\ncseq:  7\r\n\r\n";
         assert_eq!(
-            answer(request, Duration::from_secs(5)),
+            answer(request, "503 Service Unavailable", "Retry-After: 5\r\n"),
             "RTSP/1.0 503 Service Unavailable\r\nCSeq: 7\r\nRetry-After: 5\r\n\
              Connection: close\r\n\r\n"
         );
@@ -99,9 +107,8 @@ mod tests {
     fn what_is_no_request_is_refused_all_the_same() {
         for request in [&b"\r\n\r\n"[..], b"CSeq: -1\r\n\r\n", b"CSeq\r\n\r\n", &[0xff; 5000]] {
             assert!(is_complete(request));
-            let answer = answer(request, Duration::ZERO);
-            assert!(answer.starts_with("RTSP/1.0 503") && answer.contains("Retry-After: 1"));
-            assert!(!answer.contains("CSeq"));
+            let answer = answer(request, "503 Service Unavailable", "");
+            assert_eq!(answer, "RTSP/1.0 503 Service Unavailable\r\nConnection: close\r\n\r\n");
         }
         assert!(!is_complete(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"));
     }

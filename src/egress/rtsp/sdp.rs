@@ -1,5 +1,7 @@
 //! The description a viewer gets: the same each time it asks, as long as the camera's format is.
 
+use std::net::IpAddr;
+
 use crate::catalog::{Format, Rendition};
 
 /// Attributes that change from one description to the next and say nothing that a viewer needs:
@@ -9,13 +11,22 @@ const PASSING: [&str; 3] = ["ssrc", "ts-refclk", "mediaclk"];
 /// Makes `sdp`, as gst-rtsp-server wrote it, a stable and complete description of `rendition`.
 ///
 /// gst-rtsp-server 1.22 draws the session's number at random for every DESCRIBE; recorders and
-/// go2rtc compare descriptions across reconnects.
-pub(super) fn dress(sdp: &mut gst_sdp::SDPMessageRef, rendition: &Rendition) {
+/// go2rtc compare descriptions across reconnects. `local` is the address that the viewer reached,
+/// where gst-rtsp-server knows another.
+pub(super) fn dress(
+    sdp: &mut gst_sdp::SDPMessageRef,
+    rendition: &Rendition,
+    local: Option<IpAddr>,
+) {
     let Some(format) = rendition.format() else { return };
-    let origin = sdp.origin().map(|origin| {
+    let written = sdp.origin().map(|origin| {
         let [kind, address] = [origin.addrtype(), origin.addr()].map(|part| part.map(String::from));
         (kind.unwrap_or_else(|| "IP4".into()), address.unwrap_or_else(|| "0.0.0.0".into()))
     });
+    let reached = local.map(|address| {
+        (if address.is_ipv6() { "IP6" } else { "IP4" }.to_owned(), address.to_string())
+    });
+    let origin = reached.or(written);
     if let Some((kind, address)) = origin {
         sdp.set_origin("-", &number(rendition, &format).to_string(), "1", "IN", &kind, &address);
     }

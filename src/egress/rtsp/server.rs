@@ -18,6 +18,7 @@ use super::client::Client;
 use super::connection::Connection;
 use super::door::Door;
 use super::factory::Factory;
+use super::hop::Hops;
 use super::warden::Warden;
 use crate::admission::Admission;
 use crate::auth::Auth;
@@ -28,6 +29,7 @@ use crate::error::Error;
 use crate::guard::Teardowns;
 use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
+use crate::tls::Identity;
 
 /// Threads on which requests are answered. One answer may wait for a key frame
 /// ([`super::media`]): with several, nobody waits behind it for long.
@@ -61,6 +63,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub struct RtspServer {
     address: SocketAddr,
+    identity: Option<Identity>,
     door: JoinHandle<()>,
 }
 
@@ -68,6 +71,7 @@ impl RtspServer {
     /// Listens, and serves every camera of `catalog` from then on. Frames are fed on `runtime`.
     ///
     /// # Errors
+    /// [`Error::Config`] where TLS is asked for and its files cannot be used,
     /// [`Error::AddressInUse`] where the address cannot be listened on, [`Error::MissingElement`]
     /// where GStreamer has no RTP, and [`Error::Internal`] where no thread can be had.
     #[expect(clippy::too_many_arguments, reason = "each is a different part of the house")]
@@ -83,6 +87,12 @@ impl RtspServer {
         stopping: Stopping,
     ) -> Result<Self, Error> {
         require_elements()?;
+        let identity = config
+            .tls
+            .as_ref()
+            .map(|tls| Identity::load("rtsp", tls.into(), &[]))
+            .transpose()
+            .map_err(|flaw| Error::Config(format!("rtsp.tls: {flaw}")))?;
         let in_use = |reason| Error::AddressInUse {
             what: "RTSP",
             address: config.listen,
@@ -92,7 +102,16 @@ impl RtspServer {
         let listener = TcpListener::bind(config.listen).map_err(in_use)?;
         listener.set_nonblocking(true).map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
-        let transports = lower_transports(&config.transports);
+        let mut transports = lower_transports(&config.transports);
+        if identity.is_some() {
+            // Media beside the connection would not be encrypted.
+            transports &= RTSPLowerTrans::TCP;
+        }
+        let hops = identity.clone().map(|identity| Hops {
+            identity,
+            metrics: Arc::clone(&metrics),
+            runtime: runtime.clone(),
+        });
         let shared = Shared { catalog, registry, metrics, teardowns, runtime, transports, auth };
         let shared = Arc::new(shared);
         let pool = RTSPSessionPool::new();
@@ -103,6 +122,7 @@ impl RtspServer {
             pool,
             shared,
             admission,
+            hops,
             connections: Vec::new(),
             refusals: Vec::new(),
         };
@@ -110,12 +130,17 @@ impl RtspServer {
             .name("rtsp-door".into())
             .spawn(move || door.keep(&stopping))
             .map_err(|error| Error::Internal(format!("no thread for RTSP: {error}")))?;
-        Ok(Self { address, door })
+        Ok(Self { address, identity, door })
     }
 
     /// Where it listens; the port is the one the system gave where 0 was asked for.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it shows of itself, where RTSPS is served.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Waits, with a bound, until the server has stopped after its signal said so; whether it has.

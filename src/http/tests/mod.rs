@@ -6,6 +6,7 @@ mod gate;
 mod health;
 mod server;
 mod snapshot;
+mod tls;
 mod whep;
 mod ws;
 
@@ -34,6 +35,7 @@ use crate::egress::webrtc::servers::IceServer;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
+use crate::tls::Identity;
 
 const OFFER: &str = "v=0\r\na=ice-ufrag:abcd\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n";
 const ANSWER: &str = "v=0\r\ns=the answer\r\n";
@@ -102,7 +104,9 @@ impl Signalling for Pretender {
 /// A server on a loopback port, with a camera `sim` that runs and a camera `dead` that does not.
 struct Site {
     address: SocketAddr,
+    scheme: &'static str,
     registry: Registry,
+    metrics: Arc<Metrics>,
     heard: Arc<Mutex<Vec<Candidate>>>,
     sim: Arc<Camera>,
     publisher: Publisher<Frame>,
@@ -123,6 +127,10 @@ impl Site {
 
     /// A server for these users.
     async fn open_for(auth: &config::Auth, limits: Limits) -> Self {
+        Self::open_as(auth, limits, None).await
+    }
+
+    async fn open_as(auth: &config::Auth, limits: Limits, tls: Option<Identity>) -> Self {
         gst::init().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
@@ -137,11 +145,12 @@ impl Site {
             catalog: Arc::new(Catalog::new(vec![Arc::clone(&sim), dead])),
             registry: registry.clone(),
             admission: Admission::new(limits),
-            metrics,
+            metrics: Arc::clone(&metrics),
             signalling: Arc::new(signalling),
             auth: Auth::new(auth),
             allowed_origins: vec!["https://friend.example".into()],
             allowed_hosts: Vec::new(),
+            tls: tls.clone(),
             ice_servers: vec![turn()],
             workarounds: vec!["a workaround".into()],
             started: Timestamp::now(),
@@ -155,13 +164,30 @@ impl Site {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let served = tokio::spawn(serve(listener, http, shutdown.listen()));
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
-        Self { address, registry, heard, sim, publisher, controls, shutdown, served, client }
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .tls_danger_accept_invalid_certs(true)
+            .build()
+            .unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Self {
+            address,
+            scheme,
+            registry,
+            metrics,
+            heard,
+            sim,
+            publisher,
+            controls,
+            shutdown,
+            served,
+            client,
+        }
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.client.request(method, format!("{}://{}{path}", self.scheme, self.address))
     }
 
     async fn get(&self, path: &str) -> Response {

@@ -184,7 +184,7 @@ fn arguments(profile: &TempDir, mdns: bool) -> Vec<String> {
     let fixed = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic \
         --no-first-run --disable-background-networking --disable-component-update --disable-sync \
         --disable-default-apps --mute-audio --window-size=1400,1000 \
-        --autoplay-policy=no-user-gesture-required";
+        --autoplay-policy=no-user-gesture-required --ignore-certificate-errors";
     let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
     arguments.push(format!("--user-data-dir={}", profile.path().display()));
     // It asks for its maker's at its start, and waits for the answer for 13 s where a network has none.

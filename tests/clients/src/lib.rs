@@ -4,6 +4,7 @@
 //!
 //! What fails here panics with what it saw: this crate is used by tests and benches only.
 
+mod certificate;
 mod chromium;
 mod command;
 mod conversation;
@@ -18,10 +19,12 @@ mod recorder;
 mod rtsp;
 mod server;
 mod stats;
+mod tunnel;
 mod viewer;
 mod visits;
 mod whep;
 
+pub use certificate::Credentials;
 pub use chromium::Chromium;
 pub use command::{Finished, Lines, aiortc, mortal, run};
 pub use conversation::{RtpPacket, RtspAnswer, RtspConversation, unit_types};
@@ -35,6 +38,7 @@ pub use recorder::{Recorder, RecorderTransport};
 pub use rtsp::RtspReceiver;
 pub use server::{Launch, Lensline, Stopped, free_port, until};
 pub use stats::quantile;
+pub use tunnel::Tunnel;
 pub use viewer::{Attention, Newcomer, Player, Viewer};
 pub use visits::{Faces, Stage};
 pub use whep::{JoinError, WhepOffer, WhepReceiver};

@@ -23,6 +23,8 @@ impl RtspReceiver {
             .property("location", url)
             .property_from_str("protocols", protocols)
             .property("latency", 100u32)
+            // With `rtsps://`, every certificate is taken.
+            .property_from_str("tls-validation-flags", "0")
             .build()
             .expect("rtspsrc is installed");
         let watch = Watch::default();
