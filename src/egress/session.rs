@@ -47,6 +47,8 @@ pub enum End {
     Vanished,
     /// Offer, answer and connection took too long.
     NegotiationTimeout,
+    /// The certificate of the WebRTC peer was not the one that its offer promised.
+    FingerprintMismatch,
     /// The viewer did not take what was sent, for longer than the limit.
     Backlog,
     /// A connection that never asked for anything, or stopped asking.
@@ -61,10 +63,11 @@ pub enum End {
 
 impl End {
     /// Every reason there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Left,
         Self::Vanished,
         Self::NegotiationTimeout,
+        Self::FingerprintMismatch,
         Self::Backlog,
         Self::Idle,
         Self::Operator,
@@ -78,6 +81,7 @@ impl End {
             Self::Left => "left",
             Self::Vanished => "vanished",
             Self::NegotiationTimeout => "negotiation_timeout",
+            Self::FingerprintMismatch => "fingerprint_mismatch",
             Self::Backlog => "backlog",
             Self::Idle => "idle",
             Self::Operator => "operator",

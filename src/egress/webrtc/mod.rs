@@ -15,6 +15,7 @@ pub mod rtcp;
 pub mod servers;
 
 mod addresses;
+mod fingerprint;
 mod h264;
 mod sdp;
 mod session;

@@ -148,6 +148,14 @@ impl<E: Engine> Running<E> {
                 tracing::debug!(session = %session.id, ?connection, "connection");
                 self.obey(course.connection(connection, Timestamp::now()), session, feed)
             }
+            Some(Event::Impostor) => {
+                let address = session.address;
+                tracing::warn!(
+                    session = %session.id, %address,
+                    "the peer's certificate is not the one in its offer; somebody may be in between"
+                );
+                Some(End::FingerprintMismatch)
+            }
             Some(Event::Failed(error)) => {
                 tracing::error!(session = %session.id, error, "the WebRTC engine failed");
                 Some(End::Failed)
