@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::rate::Rate;
+
 /// Which limit a session counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -39,6 +41,21 @@ pub struct Limits {
     pub joins_per_second_max: u32,
 }
 
+/// What one session may ask for while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// ICE candidates of the viewer in all, those of its offer counted.
+    pub candidates_max: usize,
+    /// Messages of its signalling in any one second: `PATCH` over WHEP, or those of a WebSocket.
+    pub messages_per_second_max: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { candidates_max: 64, messages_per_second_max: 50 }
+    }
+}
+
 /// Why a join was refused. Every refusal passes: see [`Refusal::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -62,6 +79,9 @@ pub enum Refusal {
         /// The limit.
         max: u32,
     },
+    /// The process is about to run out of file descriptors.
+    #[error("the server is short of file descriptors")]
+    Descriptors,
 }
 
 impl Refusal {
@@ -71,13 +91,16 @@ impl Refusal {
             Self::Sessions { .. } => "sessions_max",
             Self::Address { .. } => "sessions_per_address_max",
             Self::Rate { .. } => "joins_per_second_max",
+            Self::Descriptors => "descriptors_reserve",
         }
     }
 
     /// When it is worth another try.
     pub const fn retry_after(self) -> Duration {
         match self {
-            Self::Sessions { .. } | Self::Address { .. } => Duration::from_secs(5),
+            Self::Sessions { .. } | Self::Address { .. } | Self::Descriptors => {
+                Duration::from_secs(5)
+            }
             Self::Rate { .. } => Duration::from_secs(1),
         }
     }
@@ -92,12 +115,11 @@ pub struct Admission {
 #[derive(Debug)]
 struct State {
     limits: Limits,
+    session_limits: SessionLimits,
     webrtc_sessions: usize,
     rtsp_sessions: usize,
     per_address: HashMap<IpAddr, usize>,
-    /// Joins that may still come at once, in billionths, and when that was reckoned.
-    allowance_nano: u64,
-    reckoned: Duration,
+    joins: Rate,
 }
 
 /// The right to one session; dropping it makes room for the next.
@@ -109,25 +131,36 @@ pub struct Permit {
     address: IpAddr,
 }
 
-const NANO: u64 = 1_000_000_000;
-
 impl Admission {
     /// A door with these limits and nobody inside.
     pub fn new(limits: Limits) -> Self {
         let state = State {
             limits,
+            session_limits: SessionLimits::default(),
             webrtc_sessions: 0,
             rtsp_sessions: 0,
             per_address: HashMap::new(),
-            allowance_nano: u64::from(limits.joins_per_second_max) * NANO,
-            reckoned: Duration::ZERO,
+            joins: Rate::new(limits.joins_per_second_max),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Puts other limits in force. Who is inside stays, also above a new limit.
     pub fn set_limits(&self, limits: Limits) {
-        self.with(|state| state.limits = limits);
+        self.with(|state| {
+            state.limits = limits;
+            state.joins.set(limits.joins_per_second_max);
+        });
+    }
+
+    /// Puts other limits in force for the sessions that begin from now on.
+    pub fn set_session_limits(&self, limits: SessionLimits) {
+        self.with(|state| state.session_limits = limits);
+    }
+
+    /// What a session that begins now may ask for.
+    pub fn session_limits(&self) -> SessionLimits {
+        self.with(|state| state.session_limits)
     }
 
     /// Lets one more session in, or says why not. `now` is any clock that never goes back.
@@ -170,23 +203,11 @@ impl State {
         if here >= max {
             return Err(Refusal::Address { max });
         }
-        self.take_allowance(now)?;
+        if !self.joins.take(now) {
+            return Err(Refusal::Rate { max: self.joins.per_second_max() });
+        }
         *self.sessions(kind) += 1;
         *self.per_address.entry(address).or_insert(0) += 1;
-        Ok(())
-    }
-
-    /// A token bucket that holds one second's joins.
-    fn take_allowance(&mut self, now: Duration) -> Result<(), Refusal> {
-        let max = self.limits.joins_per_second_max;
-        let elapsed = now.saturating_sub(self.reckoned).as_nanos().min(u128::from(NANO));
-        let earned = u64::try_from(elapsed).unwrap_or(NANO) * u64::from(max);
-        self.reckoned = self.reckoned.max(now);
-        self.allowance_nano = (self.allowance_nano + earned).min(u64::from(max) * NANO);
-        if self.allowance_nano < NANO {
-            return Err(Refusal::Rate { max });
-        }
-        self.allowance_nano -= NANO;
         Ok(())
     }
 
@@ -198,6 +219,13 @@ impl State {
                 self.per_address.remove(&address);
             }
         }
+    }
+}
+
+impl Permit {
+    /// What the session may ask for.
+    pub fn session_limits(&self) -> SessionLimits {
+        self.admission.session_limits()
     }
 }
 

@@ -14,7 +14,8 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, guard, metrics, log} →
-//! {config, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown}`
+//! {config, elements, workarounds, frame, packets, nal, clock, rate, descriptors, error, memory,
+//! shutdown}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -34,6 +35,7 @@ pub mod admission;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod elements;
 pub mod error;
 pub mod frame;
@@ -43,5 +45,6 @@ pub mod metrics;
 pub mod nal;
 pub mod packets;
 pub mod probe;
+pub mod rate;
 pub mod shutdown;
 pub mod workarounds;

@@ -51,6 +51,8 @@ pub enum End {
     FingerprintMismatch,
     /// The viewer did not take what was sent, for longer than the limit.
     Backlog,
+    /// The viewer sent more than one may have cause to send.
+    Flood,
     /// A connection that never asked for anything, or stopped asking.
     Idle,
     /// An operator ended it.
@@ -63,12 +65,13 @@ pub enum End {
 
 impl End {
     /// Every reason there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Left,
         Self::Vanished,
         Self::NegotiationTimeout,
         Self::FingerprintMismatch,
         Self::Backlog,
+        Self::Flood,
         Self::Idle,
         Self::Operator,
         Self::Shutdown,
@@ -83,6 +86,7 @@ impl End {
             Self::NegotiationTimeout => "negotiation_timeout",
             Self::FingerprintMismatch => "fingerprint_mismatch",
             Self::Backlog => "backlog",
+            Self::Flood => "flood",
             Self::Idle => "idle",
             Self::Operator => "operator",
             Self::Shutdown => "shutdown",

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::signalling::CandidateError;
 use crate::admission::Refusal;
 use crate::catalog::{Camera, ControlError};
 
@@ -65,6 +66,11 @@ impl Problem {
     pub fn member(mut self, name: &str, value: Value) -> Self {
         self.0.members.insert(name.into(), value);
         self
+    }
+
+    /// The short name.
+    pub fn kind(&self) -> &'static str {
+        self.0.kind
     }
 
     /// The HTTP status.
@@ -140,10 +146,15 @@ impl Problem {
     pub fn refused(refusal: Refusal) -> Self {
         let status = match refusal {
             Refusal::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Sessions { .. } | Refusal::Address { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Sessions { .. } | Refusal::Address { .. } | Refusal::Descriptors => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let limit = match refusal {
             Refusal::Sessions { kind, .. } => format!("{}_sessions_max", kind.as_str()),
+            Refusal::Descriptors => {
+                return Self::no_descriptors().retry_after(refusal.retry_after());
+            }
             Refusal::Address { .. } | Refusal::Rate { .. } => refusal.as_str().to_owned(),
         };
         Self::new(
@@ -154,6 +165,39 @@ impl Problem {
             format!("try again later, or raise limits.{limit}"),
         )
         .retry_after(refusal.retry_after())
+    }
+
+    /// Few file descriptors are left, and those are kept for who is here already.
+    fn no_descriptors() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-descriptors",
+            "The server is short of file descriptors",
+            "the descriptors that are left are kept for the viewers there are",
+            "try again later; the operator can raise the hard limit of open files (LimitNOFILE)",
+        )
+    }
+
+    /// More of something came from one viewer in a second than may.
+    pub fn too_fast(kind: &'static str, title: &'static str, per_second_max: u32) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            kind,
+            title,
+            format!("more than {per_second_max} came in a second"),
+            "send several candidates in one message, or raise limits.messages_per_second_max",
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
+    /// A viewer named more candidates than it may. It does not pass by itself.
+    pub fn candidates(error: &CandidateError) -> Self {
+        Self::unprocessable(
+            "too-many-candidates",
+            "Too many candidates",
+            error.to_string(),
+            "name the addresses that are of use, or raise limits.candidates_per_session_max",
+        )
     }
 
     /// A change asked for at run time was not made.
@@ -215,6 +259,10 @@ impl Problem {
     }
 }
 
+/// The short name of the problem that an answer tells of, for who counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind(pub(super) &'static str);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.0.status, self.to_json().to_string()).into_response();
@@ -226,6 +274,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         headers.extend(self.0.headers);
+        response.extensions_mut().insert(Kind(self.0.kind));
         response
     }
 }

@@ -21,11 +21,13 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
 use super::seats::{Seat, Seats};
-use super::{Http, Shared, gate, health, routes, snapshot, whep};
+use super::{DOOR, Http, Shared, gate, health, routes, snapshot, whep};
+use crate::descriptors::{self, Guest};
+use crate::metrics::Metrics;
 use crate::shutdown::Stopping;
 
 /// Connections at a time, and of those from one address.
-const CONNECTIONS_MAX: usize = 1024;
+pub const CONNECTIONS_MAX: usize = 1024;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 
 /// WebSockets at a time, and of those from one address. They outlive their HTTP connection.
@@ -53,6 +55,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
     Connection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// Why, in metrics, where few descriptors are left.
+const NO_DESCRIPTORS: &str = "no-descriptors";
+
 type Handler = TowerToHyperService<Router>;
 
 /// Serves until `stopping`, then ends what is under way within two seconds.
@@ -75,12 +80,17 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    match seats.take(peer.ip()) {
-                        Some(seat) => {
+                    let seat = seats.take(peer.ip()).ok_or("connections");
+                    let roomy = |_: &Seat| descriptors::admits(Guest::Http);
+                    match seat.and_then(|seat| Some(seat).filter(roomy).ok_or(NO_DESCRIPTORS)) {
+                        Ok(seat) => {
                             let (handler, stopping) = (handler.clone(), stopping.clone());
-                            connections.spawn(connection(stream, peer, seat, handler, stopping));
+                            let metrics = Arc::clone(&shared.http.metrics);
+                            let served =
+                                connection(stream, peer, seat, handler, stopping, metrics);
+                            connections.spawn(served);
                         }
-                        None => turn_away(&stream, peer),
+                        Err(reason) => turn_away(&stream, peer, reason, &shared.http.metrics),
                     }
                 }
                 Err(error) => {
@@ -116,6 +126,7 @@ async fn connection(
     _seat: Seat,
     handler: Handler,
     mut stopping: Stopping,
+    metrics: Arc<Metrics>,
 ) {
     // Without it, an answer in two writes waits for the peer's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
@@ -143,12 +154,29 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP connection ends");
+        if let Some(reason) = refusal(&error) {
+            metrics.refused(DOOR, reason);
+        }
+    }
+}
+
+/// Why hyper refused a request before any of ours saw it; none where a connection just ended.
+fn refusal(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head-too-large")
+    } else if error.is_parse() {
+        Some("unreadable-head")
+    } else if error.is_timeout() {
+        Some("slow-head")
+    } else {
+        None
     }
 }
 
 /// Says that there is no room, as far as that goes without waiting.
-fn turn_away(stream: &TcpStream, peer: SocketAddr) {
-    tracing::debug!(%peer, "HTTP connection turned away: too many");
+fn turn_away(stream: &TcpStream, peer: SocketAddr, reason: &'static str, metrics: &Metrics) {
+    tracing::debug!(%peer, reason, "HTTP connection turned away");
+    metrics.refused(DOOR, reason);
     let _ = stream.try_write(NO_ROOM);
 }
 

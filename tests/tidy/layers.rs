@@ -21,6 +21,8 @@ const LAYERS: [&[&str]; 7] = [
         "packets",
         "nal",
         "clock",
+        "rate",
+        "descriptors",
         "error",
         "memory",
         "shutdown",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lensline::admission::{Admission, Kind, Limits};
+use lensline::admission::{Admission, Kind, Limits, SessionLimits};
 use lensline::config::{self, WebrtcEngine};
 use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
@@ -159,6 +159,7 @@ with_each_engine! {
     an_offer_without_a_sha_256_fingerprint_is_refused
     sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind
     candidates_can_follow_the_answer_one_by_one_both_ways
+    a_viewer_may_name_so_many_candidates_and_not_one_more
     an_offer_that_cannot_be_answered_leaves_no_trace
     loopback_and_a_range_of_ports_serve_where_they_are_configured
 }
@@ -217,6 +218,8 @@ async fn a_flood_of_plis_becomes_one_request_and_the_picture_recovers(engine: We
     until("a key frame", || bench.source.key_frames.load(Ordering::Relaxed) > key_frames).await;
     assert!(opened.session.stats.keyframe_requests.get() >= 1);
     assert_eq!(hub.key_frame_requests(Cause::Viewer), before + 1);
+    let refused = ["webrtc", "key-frame-requests"];
+    assert!(bench.metrics.requests_refused.with_label_values(&refused).get() >= 1);
     opened.session.end(End::Left);
     bench.empty().await;
     peer.vanish().await;
@@ -393,6 +396,31 @@ async fn candidates_can_follow_the_answer_one_by_one_both_ways(engine: WebrtcEng
     bench.empty().await;
     let gone = bench.server.add_candidate(&opened.session.id, "candidate:1");
     assert_eq!(gone, Err(CandidateError::NoSession));
+    peer.vanish().await;
+}
+
+async fn a_viewer_may_name_so_many_candidates_and_not_one_more(engine: WebrtcEngine) {
+    let bench = Bench::new(engine).await;
+    let candidates_max = 8;
+    let limits = SessionLimits { candidates_max, ..SessionLimits::default() };
+    bench.admission.set_session_limits(limits);
+    let peer = Peer::new();
+    let offer = peer.offer().await;
+    let candidate = |port| format!("candidate:1 1 UDP 2015363327 192.0.2.7 {port} typ host");
+    let mut bare: Vec<_> = offer.lines().filter(|line| !line.starts_with("a=cand")).collect();
+    let own: Vec<String> = (1..4).map(|port| format!("a={}", candidate(port))).collect();
+    bare.extend(own.iter().map(String::as_str));
+    let opened = bench.open(&(bare.join("\r\n") + "\r\n"), Trickle::Gathered).await.unwrap();
+    let add = |port| bench.server.add_candidate(&opened.session.id, &candidate(port));
+    // Three were in the offer.
+    assert!((1_003..1_003 + 5).all(|port| add(port).is_ok()));
+    assert_eq!(add(1_008), Err(CandidateError::TooMany));
+    assert_eq!(bench.server.add_candidate(&opened.session.id, ""), Ok(()), "the end of them");
+    // It can be reached by its own checks all the same.
+    peer.accept(&opened.answer_sdp).await;
+    within(3 * BOUND, "pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
     peer.vanish().await;
 }
 

@@ -15,6 +15,7 @@ use super::server::Shared;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
 use crate::guard::Cleanup;
+use crate::metrics;
 
 glib::wrapper! {
     /// One connection as gst-rtsp-server sees it.
@@ -166,7 +167,7 @@ mod imp {
         /// The place asked for, if it can be watched now and by this connection.
         fn place_to_watch(&self, ctx: &RTSPContext) -> Result<Place, RTSPStatusCode> {
             let place = self.place(ctx).ok_or_else(|| {
-                self.refused(ctx, "there is no such camera or rendition");
+                self.refused(ctx, "unknown-camera", "there is no such camera or rendition");
                 RTSPStatusCode::NotFound
             })?;
             self.readiness(ctx, &place)?;
@@ -175,7 +176,8 @@ mod imp {
             };
             // Who has a session for this media asks on for it, and gets no other.
             if ctx.session().is_none() && connection.is_full() {
-                self.refused(ctx, "the connection has as many medias as it may have");
+                let reason = "the connection has as many medias as it may have";
+                self.refused(ctx, "medias-per-connection", reason);
                 return Err(RTSPStatusCode::ServiceUnavailable);
             }
             Ok(place)
@@ -184,11 +186,14 @@ mod imp {
         /// Answers at once, so that nobody waits for a camera that does not deliver.
         fn readiness(&self, ctx: &RTSPContext, place: &Place) -> Result<(), RTSPStatusCode> {
             let Some(reason) = place.unready_reason(Timestamp::now()) else { return Ok(()) };
-            self.refused(ctx, &reason);
+            self.refused(ctx, "camera-away", &reason);
             Err(RTSPStatusCode::ServiceUnavailable)
         }
 
-        fn refused(&self, ctx: &RTSPContext, reason: &str) {
+        fn refused(&self, ctx: &RTSPContext, kind: &'static str, reason: &str) {
+            if let Some(shared) = self.shared.get() {
+                shared.metrics.refused(metrics::RTSP_DOOR, kind);
+            }
             let address = self.connection().map(|connection| connection.address().to_string());
             let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
             tracing::info!(address, path, reason, "RTSP request refused");

@@ -12,6 +12,7 @@
 //! - [`connection`]: what is known of one TCP connection; holds its place in `admission`.
 //! - [`client`]: answers requests: `404`, `503`, the stable SDP.
 //! - [`factory`], [`media`]: one pipeline per viewer, and its life.
+//! - [`idle`], [`intake`]: when a connection asks for too little, or sends too much.
 //! - [`batch`]: the packets of a picture in one hand-over.
 //!
 //! # One media per viewer
@@ -47,12 +48,14 @@ mod connection;
 mod door;
 mod factory;
 pub mod idle;
+mod intake;
 mod media;
 mod refusal;
 mod sdp;
 mod server;
 
 pub use door::{SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX, UNSENT_BYTES_MAX};
+pub use intake::REQUEST_BYTES_MAX;
 pub use media::STALL_TIMEOUT;
 pub use server::RtspServer;
 

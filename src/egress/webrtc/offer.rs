@@ -6,9 +6,7 @@
 use super::candidate::Candidate;
 use super::h264::{self, Choice};
 use super::sdp::{Description, Malformed, Section};
-
-/// Candidates of one offer, or of one viewer in all, that are looked at.
-pub const CANDIDATES_MAX: usize = 32;
+use crate::config::CANDIDATES_MAX;
 
 /// URIs of the header extensions that are sent where they are offered.
 const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";

@@ -9,21 +9,24 @@ use tokio::sync::mpsc;
 use super::candidate::Candidate;
 use super::course::{self, Course, Heard, LOOK_EVERY, Step};
 use super::engine::{Engine, Event, Listener, Settings};
-use super::offer::CANDIDATES_MAX;
 use crate::admission::Permit;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
 use crate::egress::feed::FeedEnd;
 use crate::egress::session::{End, Registration, Session};
 use crate::guard::Cleanup;
+use crate::metrics::{self, Metrics};
 use crate::shutdown::Stopping;
 
 /// What an engine calls with every report.
-pub fn listener(heard: &Arc<Heard>, session: &Arc<Session>) -> Listener {
+pub fn listener(heard: &Arc<Heard>, session: &Arc<Session>, metrics: &Arc<Metrics>) -> Listener {
     let (heard, session) = (Arc::clone(heard), Arc::clone(session));
+    let metrics = Arc::clone(metrics);
     Box::new(move |report| {
         if heard.hear(&session.stats, report, Timestamp::now()) {
             session.rendition.hub.request_key_frame(Cause::Viewer);
+        } else if report.key_frame_requests > 0 {
+            metrics.refused(metrics::WEBRTC_DOOR, "key-frame-requests");
         }
     })
 }
@@ -85,7 +88,7 @@ impl<E: Engine> Running<E> {
         let mut feed: Option<Feed> = None;
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut candidates_left = CANDIDATES_MAX;
+        let mut more_candidates = true;
         for event in std::mem::take(&mut self.early) {
             if let Some(end) = self.event(Some(event), session, &mut course, &mut feed) {
                 return end;
@@ -100,7 +103,7 @@ impl<E: Engine> Running<E> {
                 () = self.stopping.wait() => News::Stopping,
                 event = self.events.recv() => News::Event(event),
                 end = fed(&mut feed) => News::Fed(end),
-                candidate = self.remote.recv(), if candidates_left > 0 => News::Remote(candidate),
+                candidate = self.remote.recv(), if more_candidates => News::Remote(candidate),
                 _ = tick.tick() => News::Tick,
             };
             let end = match news {
@@ -109,10 +112,10 @@ impl<E: Engine> Running<E> {
                 News::Event(event) => self.event(event, session, &mut course, &mut feed),
                 News::Fed(end) => Some(feed_end(session, end)),
                 News::Remote(candidate) => {
-                    candidates_left = candidate.map_or(0, |candidate| {
-                        self.engine.add_candidate(&candidate);
-                        candidates_left - 1
-                    });
+                    match candidate {
+                        Some(candidate) => self.engine.add_candidate(&candidate),
+                        None => more_candidates = false,
+                    }
                     None
                 }
                 News::Tick => self.obey(course.look(Timestamp::now()), session, &mut feed),
@@ -154,6 +157,7 @@ impl<E: Engine> Running<E> {
                     session = %session.id, %address,
                     "the peer's certificate is not the one in its offer; somebody may be in between"
                 );
+                self.settings.metrics.refused(metrics::WEBRTC_DOOR, "fingerprint-mismatch");
                 Some(End::FingerprintMismatch)
             }
             Some(Event::Failed(error)) => {

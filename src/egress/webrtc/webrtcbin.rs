@@ -23,7 +23,7 @@ use crate::egress::feed::{self, FeedEnd};
 use crate::egress::session::Session;
 use crate::frame::Frame;
 use crate::guard::{BusWatch, Pipeline, Signal, Stack, Teardowns};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 pub use build::warm_up;
 
@@ -54,7 +54,7 @@ pub struct Webrtcbin {
 impl Engine for Webrtcbin {
     async fn open(opening: Opening, settings: &Settings) -> Result<(Self, Accepted), EngineError> {
         // Building takes milliseconds, but loads plugins the first time.
-        let settings = settings.clone();
+        let (settings, metrics) = (settings.clone(), Arc::clone(&settings.metrics));
         let built = tokio::task::spawn_blocking(move || {
             let built = build::Built::new(&opening, &settings)?;
             let source = (built.ssrc, built.cname.clone());
@@ -66,7 +66,7 @@ impl Engine for Webrtcbin {
         let transport = engine.negotiate(&opening).await?;
         let rtx_ssrc = build::retransmit(&engine.bin, ssrc);
         engine.hear_goodbye(&opening);
-        engine.listen(ssrc, opening)?;
+        engine.listen(ssrc, opening, &metrics)?;
         Ok((engine, Accepted { transport, source: Source { ssrc, rtx_ssrc, cname } }))
     }
 
@@ -190,9 +190,16 @@ impl Webrtcbin {
     }
 
     /// Hears the viewer's RTCP.
-    fn listen(&mut self, ssrc: u32, opening: Opening) -> Result<(), EngineError> {
+    fn listen(
+        &mut self,
+        ssrc: u32,
+        opening: Opening,
+        metrics: &Metrics,
+    ) -> Result<(), EngineError> {
         let pad = build::rtcp_pad(&self.bin).ok_or_else(|| failed("webrtcbin has no RTCP pad"))?;
-        self.guards.push(packets::listen(&pad, ssrc, opening.listener));
+        let labels = [metrics::WEBRTC_DOOR, "reports"];
+        let refused = metrics.requests_refused.with_label_values(&labels);
+        self.guards.push(packets::listen(&pad, ssrc, opening.listener, refused));
         Ok(())
     }
 }
