@@ -241,7 +241,7 @@ impl Door {
 
 /// How many may be refused at a time for this reason: each holds a descriptor meanwhile.
 fn refusals_max(refusal: admission::Refusal) -> usize {
-    if refusal == admission::Refusal::Descriptors { REFUSALS_MAX / 8 } else { REFUSALS_MAX }
+    if refusal == admission::Refusal::Descriptors { REFUSALS_MAX / 2 } else { REFUSALS_MAX }
 }
 
 /// Bounds what the kernel does for a viewer.
