@@ -107,11 +107,7 @@ impl Metrics {
                 "Joins refused, by why",
                 &["transport", "reason"],
             )?,
-            requests_refused: family.counter(
-                "lensline_requests_refused_total",
-                "Requests, messages and packets that were refused, by why",
-                &["door", "reason"],
-            )?,
+            requests_refused: family.refused()?,
             join_seconds: family.join()?,
             stage_seconds: family.stage()?,
             encoder_bitrate_bps: family.float(
@@ -202,6 +198,14 @@ impl Family<'_> {
         let metric = CounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
+    }
+
+    fn refused(&self) -> prometheus::Result<IntCounterVec> {
+        self.counter(
+            "lensline_requests_refused_total",
+            "Requests, messages and packets that were refused, by why",
+            &["door", "reason"],
+        )
     }
 
     fn join(&self) -> prometheus::Result<Histogram> {

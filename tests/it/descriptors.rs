@@ -76,7 +76,7 @@ async fn a_flood_that_takes_every_descriptor_ends_nothing_and_passes() {
         recorders.len(),
         connections.len()
     );
-    assert!(refused > 0 && turned_away > 0);
+    assert!(refused > 0 && turned_away > 0 && !connections.is_empty());
     assert!(most <= 160, "{most}");
     assert_eq!(server.ended(), None, "{}", server.log());
     steady.take(60, SOON).await.unwrap();

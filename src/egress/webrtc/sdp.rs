@@ -172,7 +172,7 @@ impl<'a> Section<'a> {
             && (1..=FORMATS_MAX).contains(&formats.len())
             && formats.iter().all(|format| is_token(format, 32));
         let attributes = Attributes::default();
-        is_known.then(|| Self { media, port, protocol, formats, attributes })
+        is_known.then_some(Self { media, port, protocol, formats, attributes })
     }
 }
 

@@ -101,10 +101,8 @@ pub fn listen(pad: &gst::Pad, ssrc: u32, listener: Listener, refused: IntCounter
         };
         let passes = match &info.data {
             Some(gst::PadProbeData::Buffer(packet)) => hear(packet),
-            // All of them are looked at; one that is too much takes its list along.
-            Some(gst::PadProbeData::BufferList(list)) => {
-                list.iter().fold(true, |passes, packet| hear(packet) && passes)
-            }
+            // One that is too much takes the rest of its list along.
+            Some(gst::PadProbeData::BufferList(list)) => list.iter().all(hear),
             _ => true,
         };
         if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
