@@ -205,3 +205,36 @@ fn feed_end(session: &Session, end: FeedEnd) -> End {
     }
     course::feed_end(session.end_reason(), end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Rendition;
+    use crate::distributor::{self, Limits};
+    use crate::egress::session::{Registry, Transport};
+    use crate::egress::webrtc::rtcp::Report;
+
+    #[test]
+    fn a_flood_of_requests_asks_the_camera_once_and_the_rest_is_counted_as_refused() {
+        let limits =
+            Limits { ring_frames: 16, subscribers_max: 4, lag_frames_max: 12, join_frames_max: 8 };
+        let (_publisher, hub) = distributor::channel(limits).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let rendition = Rendition::new("cam".into(), "main".into(), hub);
+        let registry = Registry::new(Arc::clone(&metrics));
+        let address = ([127, 0, 0, 1], 9).into();
+        let registration = registry.register(Transport::Webrtc, rendition, address);
+        let session = registration.session();
+        let listener = listener(&Arc::default(), session, &metrics);
+        let labels = [metrics::WEBRTC_DOOR, "key-frame-requests"];
+        for _ in 0..1_000 {
+            listener(Report { key_frame_requests: 1, ..Report::default() });
+            listener(Report::default());
+        }
+        let passed = session.rendition.hub.key_frame_requests(Cause::Viewer);
+        let refused = metrics.requests_refused.with_label_values(&labels).get();
+        assert!(passed >= 1 && refused >= 1, "{passed} {refused}");
+        assert_eq!(passed + refused, 1_000);
+        session.end(End::Left);
+    }
+}
