@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::rate::Rate;
+
 /// Which limit a session counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -54,6 +56,21 @@ pub struct Taken {
     pub joins_in_a_second: (usize, usize),
 }
 
+/// What one session may ask for while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// ICE candidates of the viewer in all, those of its offer counted.
+    pub candidates_max: usize,
+    /// Messages of its signalling in any one second: `PATCH` over WHEP, or those of a WebSocket.
+    pub messages_per_second_max: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { candidates_max: 64, messages_per_second_max: 50 }
+    }
+}
+
 /// Why a join was refused. Every refusal passes: see [`Refusal::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -83,12 +100,20 @@ pub enum Refusal {
         /// The limit.
         max: u32,
     },
+    /// The process is about to run out of file descriptors.
+    #[error("the server is short of file descriptors")]
+    Descriptors,
 }
 
 impl Refusal {
     /// The names of all of them, as metrics have them.
-    pub const NAMES: [&str; 3] =
-        ["sessions_max", "sessions_per_address_max", "joins_per_second_max"];
+    pub const NAMES: [&str; 5] = [
+        "sessions_max",
+        "sessions_per_address_max",
+        "sessions_per_user_max",
+        "joins_per_second_max",
+        "descriptors_reserve",
+    ];
 
     /// The name used in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -97,15 +122,17 @@ impl Refusal {
             Self::Address { .. } => "sessions_per_address_max",
             Self::User { .. } => "sessions_per_user_max",
             Self::Rate { .. } => "joins_per_second_max",
+            Self::Descriptors => "descriptors_reserve",
         }
     }
 
     /// When it is worth another try.
     pub const fn retry_after(self) -> Duration {
         match self {
-            Self::Sessions { .. } | Self::Address { .. } | Self::User { .. } => {
-                Duration::from_secs(5)
-            }
+            Self::Sessions { .. }
+            | Self::Address { .. }
+            | Self::User { .. }
+            | Self::Descriptors => Duration::from_secs(5),
             Self::Rate { .. } => Duration::from_secs(1),
         }
     }
@@ -120,13 +147,12 @@ pub struct Admission {
 #[derive(Debug)]
 struct State {
     limits: Limits,
+    session_limits: SessionLimits,
     webrtc_sessions: usize,
     rtsp_sessions: usize,
     per_address: HashMap<IpAddr, usize>,
     per_user: HashMap<Arc<str>, usize>,
-    /// Joins that may still come at once, in billionths, and when that was reckoned.
-    allowance_nano: u64,
-    reckoned: Duration,
+    joins: Rate,
 }
 
 /// The right to one session; dropping it makes room for the next.
@@ -139,26 +165,37 @@ pub struct Permit {
     user: OnceLock<Arc<str>>,
 }
 
-const NANO: u64 = 1_000_000_000;
-
 impl Admission {
     /// A door with these limits and nobody inside.
     pub fn new(limits: Limits) -> Self {
         let state = State {
             limits,
+            session_limits: SessionLimits::default(),
             webrtc_sessions: 0,
             rtsp_sessions: 0,
             per_address: HashMap::new(),
             per_user: HashMap::new(),
-            allowance_nano: u64::from(limits.joins_per_second_max) * NANO,
-            reckoned: Duration::ZERO,
+            joins: Rate::new(limits.joins_per_second_max),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Puts other limits in force. Who is inside stays, also above a new limit.
     pub fn set_limits(&self, limits: Limits) {
-        self.with(|state| state.limits = limits);
+        self.with(|state| {
+            state.limits = limits;
+            state.joins.set(limits.joins_per_second_max);
+        });
+    }
+
+    /// Puts other limits in force for the sessions that begin from now on.
+    pub fn set_session_limits(&self, limits: SessionLimits) {
+        self.with(|state| state.session_limits = limits);
+    }
+
+    /// What a session that begins now may ask for.
+    pub fn session_limits(&self) -> SessionLimits {
+        self.with(|state| state.session_limits)
     }
 
     /// Lets one more session in, or says why not. `now` is any clock that never goes back.
@@ -184,7 +221,7 @@ impl Admission {
                 state.per_address.values().copied().max().unwrap_or(0),
                 state.limits.sessions_per_address_max,
             ),
-            joins_in_a_second: state.joins(now),
+            joins_in_a_second: state.joins.used(now),
         })
     }
 
@@ -214,36 +251,12 @@ impl State {
         if here >= max {
             return Err(Refusal::Address { max });
         }
-        self.take_allowance(now)?;
+        if !self.joins.take(now) {
+            return Err(Refusal::Rate { max: self.joins.per_second_max() });
+        }
         *self.sessions(kind) += 1;
         *self.per_address.entry(address).or_insert(0) += 1;
         Ok(())
-    }
-
-    /// A token bucket that holds one second's joins.
-    fn take_allowance(&mut self, now: Duration) -> Result<(), Refusal> {
-        let max = self.limits.joins_per_second_max;
-        self.allowance_nano = self.allowance_nano(now);
-        self.reckoned = self.reckoned.max(now);
-        if self.allowance_nano < NANO {
-            return Err(Refusal::Rate { max });
-        }
-        self.allowance_nano -= NANO;
-        Ok(())
-    }
-
-    fn allowance_nano(&self, now: Duration) -> u64 {
-        let max = u64::from(self.limits.joins_per_second_max);
-        let elapsed = now.saturating_sub(self.reckoned).as_nanos().min(u128::from(NANO));
-        let earned = u64::try_from(elapsed).unwrap_or(NANO) * max;
-        (self.allowance_nano + earned).min(max * NANO)
-    }
-
-    /// Joins that are not yet earned back, a part of one counting whole; and the limit.
-    fn joins(&self, now: Duration) -> (usize, usize) {
-        let max = u64::from(self.limits.joins_per_second_max);
-        let used = (max * NANO - self.allowance_nano(now)).div_ceil(NANO);
-        (usize::try_from(used).unwrap_or(usize::MAX), usize::try_from(max).unwrap_or(usize::MAX))
     }
 
     fn release(&mut self, kind: Kind, address: IpAddr, user: Option<&Arc<str>>) {
@@ -288,6 +301,11 @@ impl Permit {
     /// Whose session it is, where that is known.
     pub fn user(&self) -> Option<&Arc<str>> {
         self.user.get()
+    }
+
+    /// What the session may ask for.
+    pub fn session_limits(&self) -> SessionLimits {
+        self.admission.session_limits()
     }
 }
 

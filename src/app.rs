@@ -23,6 +23,7 @@ use crate::camera;
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Loaded};
+use crate::descriptors::{self, Guest};
 use crate::egress::rtsp::RtspServer;
 use crate::egress::session::{End, Registry};
 use crate::egress::webrtc::{self, WebrtcServer};
@@ -92,6 +93,7 @@ impl App {
     async fn start(loaded: Loaded, load: Load) -> Result<Self, Error> {
         let Loaded { config, file, .. } = loaded;
         let started = Timestamp::now();
+        have_descriptors(&config);
         let metrics =
             Arc::new(Metrics::new().map_err(|error| Error::Internal(format!("metrics: {error}")))?);
         let shutdown = Shutdown::new();
@@ -99,6 +101,7 @@ impl App {
         let teardowns = Teardowns::new(metrics.teardowns_stuck.clone());
         let auth = Auth::new(&config.auth);
         let admission = Admission::new(limits(&config.limits));
+        admission.set_session_limits(session_limits(&config.limits));
         let listener = listen(config.server.listen).await?;
 
         let mut tasks = JoinSet::new();
@@ -328,6 +331,40 @@ fn limits(limits: &config::Limits) -> admission::Limits {
         sessions_per_address_max: limits.sessions_per_address_max,
         sessions_per_user_max: limits.sessions_per_user_max,
         joins_per_second_max: limits.joins_per_second_max,
+    }
+}
+
+/// Takes all file descriptors that there may be, and says where they may be too few.
+fn have_descriptors(config: &Config) {
+    descriptors::keep(config.limits.descriptors_reserve);
+    match descriptors::raise_limit() {
+        Ok((before, now)) => tracing::info!(before, now, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it was"),
+    }
+    let webrtc = WebrtcServer::guest_of(&config.webrtc);
+    let needs = |sessions: usize, guest: Guest| sessions as u64 * guest.needs();
+    let webrtc_needs = needs(config.limits.webrtc_sessions_max, webrtc);
+    let rtsp_needs = needs(config.limits.rtsp_sessions_max, Guest::Rtsp);
+    let http_needs = http::CONNECTIONS_MAX as u64;
+    let reserve = config.limits.descriptors_reserve;
+    let limit = descriptors::limit();
+    if webrtc_needs + rtsp_needs + http_needs + reserve > limit {
+        tracing::warn!(
+            limit,
+            webrtc_needs,
+            rtsp_needs,
+            http_needs,
+            reserve,
+            "limits.* let in more than there are file descriptors for; newcomers are turned away \
+             before they run out; raise the hard limit (LimitNOFILE in systemd) or lower limits.*"
+        );
+    }
+}
+
+fn session_limits(limits: &config::Limits) -> admission::SessionLimits {
+    admission::SessionLimits {
+        candidates_max: limits.candidates_per_session_max,
+        messages_per_second_max: limits.messages_per_second_max,
     }
 }
 

@@ -14,8 +14,8 @@
 //!
 //! `main → {app, cli} → {http, probe} → {camera, egress} → catalog →
 //! {distributor, admission, auth, guard, metrics, log} →
-//! {config, password, elements, workarounds, frame, packets, nal, clock, error, memory, shutdown,
-//! tls}`
+//! {config, password, elements, workarounds, frame, packets, nal, clock, rate, descriptors, error,
+//! memory, shutdown, tls}`
 //!
 //! `camera` and `egress` never import each other; they meet in `distributor`, by way of `catalog`:
 //! frames go down, key-frame requests come back up. `distributor` and `admission` import neither
@@ -36,6 +36,7 @@ pub mod auth;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod elements;
 pub mod error;
 pub mod frame;
@@ -46,6 +47,7 @@ pub mod nal;
 pub mod packets;
 pub mod password;
 pub mod probe;
+pub mod rate;
 pub mod shutdown;
 pub mod tls;
 pub mod workarounds;

@@ -75,8 +75,8 @@ pub const ALL: &[Workaround] = &[
     Workaround {
         id: "dtls-fingerprint",
         bug: "gstreamer cae6e210f6",
-        what: "the peer's DTLS certificate is not compared with the fingerprint in its SDP; \
-               signalling must be trusted",
+        what: "webrtcbin does not compare the peer's DTLS certificate with the fingerprint in its \
+               SDP; we do, before the first frame",
         fixed_in: Some(Version(1, 30, 0)),
     },
     Workaround {

@@ -7,6 +7,7 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::catalog::{Camera, Catalog, Control};
 use crate::config::{self, Config};
+use crate::descriptors;
 use crate::egress::session::{End, Registry};
 use crate::error::Error;
 use crate::tls::Identity;
@@ -74,6 +75,8 @@ impl Reload {
             );
         }
         self.admission.set_limits(super::limits(&limits));
+        self.admission.set_session_limits(super::session_limits(&limits));
+        descriptors::keep(limits.descriptors_reserve);
         self.running.limits = limits;
     }
 

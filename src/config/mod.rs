@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub use check::suits_hardware_encoder;
+pub use check::{CANDIDATES_MAX, suits_hardware_encoder};
 pub use example::EXAMPLE;
 pub use parse::{DEFAULT_PATH, Loaded, Overrides, load};
 pub use problem::{Problem, Problems};
@@ -268,6 +268,12 @@ pub struct Limits {
     pub sessions_per_user_max: usize,
     /// Joins a second.
     pub joins_per_second_max: u32,
+    /// ICE candidates of one WebRTC viewer.
+    pub candidates_per_session_max: usize,
+    /// Messages of one viewer's signalling a second.
+    pub messages_per_second_max: u32,
+    /// File descriptors that are kept back from newcomers.
+    pub descriptors_reserve: u64,
 }
 
 /// `[[camera]]`
@@ -454,6 +460,9 @@ impl Default for Limits {
             sessions_per_address_max: 64,
             sessions_per_user_max: 64,
             joins_per_second_max: 50,
+            candidates_per_session_max: 64,
+            messages_per_second_max: 50,
+            descriptors_reserve: 64,
         }
     }
 }

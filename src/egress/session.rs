@@ -48,8 +48,12 @@ pub enum End {
     Vanished,
     /// Offer, answer and connection took too long.
     NegotiationTimeout,
+    /// The certificate of the WebRTC peer was not the one that its offer promised.
+    FingerprintMismatch,
     /// The viewer did not take what was sent, for longer than the limit.
     Backlog,
+    /// The viewer sent more than one may have cause to send.
+    Flood,
     /// A connection that never asked for anything, or stopped asking.
     Idle,
     /// An operator ended it.
@@ -62,11 +66,13 @@ pub enum End {
 
 impl End {
     /// Every reason there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Left,
         Self::Vanished,
         Self::NegotiationTimeout,
+        Self::FingerprintMismatch,
         Self::Backlog,
+        Self::Flood,
         Self::Idle,
         Self::Operator,
         Self::Shutdown,
@@ -79,7 +85,9 @@ impl End {
             Self::Left => "left",
             Self::Vanished => "vanished",
             Self::NegotiationTimeout => "negotiation_timeout",
+            Self::FingerprintMismatch => "fingerprint_mismatch",
             Self::Backlog => "backlog",
+            Self::Flood => "flood",
             Self::Idle => "idle",
             Self::Operator => "operator",
             Self::Shutdown => "shutdown",

@@ -18,8 +18,9 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Shared;
-use super::problem::Problem;
+use super::problem::{self, Problem};
+use super::{DOOR, Shared};
+use crate::metrics::Metrics;
 
 /// The longest a request may take, its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -168,7 +169,17 @@ pub(super) async fn pass(
         allow_preflight(response.headers_mut());
     }
     shared.gate.decorate(response.headers_mut(), origin);
+    count_refusal(&shared.http.metrics, &response);
     response
+}
+
+/// Counts an answer that is a refusal, under its problem's short name.
+fn count_refusal(metrics: &Metrics, response: &Response) {
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        let kind = response.extensions().get::<problem::Kind>();
+        metrics.refused(DOOR, kind.map_or("unreadable", |kind| kind.0));
+    }
 }
 
 /// Reads a body of the one acceptable type.

@@ -34,15 +34,18 @@ use crate::catalog::{Camera, Catalog, Rendition};
 use crate::clock::Timestamp;
 use crate::egress::session::{Registry, Session};
 use crate::egress::webrtc::servers::IceServer;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::shutdown::Stopping;
 use crate::tls::Identity;
 
-pub use server::serve;
+pub use server::{CONNECTIONS_MAX, serve};
 
 use problem::Problem;
 use seats::Seats;
 use signalling::Signalling;
+
+/// The door's name in metrics.
+const DOOR: &str = metrics::HTTP_DOOR;
 
 /// What the control plane works on; the composition root fills it in.
 pub struct Http {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::signalling::CandidateError;
 use crate::admission::Refusal;
 use crate::catalog::{Camera, ControlError};
 
@@ -96,6 +97,11 @@ impl Problem {
         self
     }
 
+    /// The short name.
+    pub fn kind(&self) -> &'static str {
+        self.0.kind
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -165,12 +171,16 @@ impl Problem {
     pub fn refused(refusal: Refusal) -> Self {
         let status = match refusal {
             Refusal::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Sessions { .. } | Refusal::Address { .. } | Refusal::User { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::Sessions { .. }
+            | Refusal::Address { .. }
+            | Refusal::User { .. }
+            | Refusal::Descriptors => StatusCode::SERVICE_UNAVAILABLE,
         };
         let limit = match refusal {
             Refusal::Sessions { kind, .. } => format!("{}_sessions_max", kind.as_str()),
+            Refusal::Descriptors => {
+                return Self::no_descriptors().retry_after(refusal.retry_after());
+            }
             _ => refusal.as_str().to_owned(),
         };
         Self::new(
@@ -181,6 +191,39 @@ impl Problem {
             format!("try again later, or raise limits.{limit}"),
         )
         .retry_after(refusal.retry_after())
+    }
+
+    /// Few file descriptors are left, and those are kept for who is here already.
+    fn no_descriptors() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-descriptors",
+            "The server is short of file descriptors",
+            "the descriptors that are left are kept for the viewers there are",
+            "try again later; the operator can raise the hard limit of open files (LimitNOFILE)",
+        )
+    }
+
+    /// More of something came from one viewer in a second than may.
+    pub fn too_fast(kind: &'static str, title: &'static str, per_second_max: u32) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            kind,
+            title,
+            format!("more than {per_second_max} came in a second"),
+            "send several candidates in one message, or raise limits.messages_per_second_max",
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
+    /// A viewer named more candidates than it may. It does not pass by itself.
+    pub fn candidates(error: &CandidateError) -> Self {
+        Self::unprocessable(
+            "too-many-candidates",
+            "Too many candidates",
+            error.to_string(),
+            "name the addresses that are of use, or raise limits.candidates_per_session_max",
+        )
     }
 
     /// A change asked for at run time was not made.
@@ -242,6 +285,10 @@ impl Problem {
     }
 }
 
+/// The short name of the problem that an answer tells of, for who counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind(pub(super) &'static str);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.0.status, self.to_json().to_string()).into_response();
@@ -253,6 +300,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         headers.extend(self.0.headers);
+        response.extensions_mut().insert(Kind(self.0.kind));
         response
     }
 }

@@ -63,7 +63,8 @@ impl Fragment {
         let mut fragment = Self::default();
         let mut mid = None;
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-            if line.as_bytes().get(1) != Some(&b'=') {
+            let is_text = !line.contains(|c: char| c.is_control() && c != '\t');
+            if line.as_bytes().get(1) != Some(&b'=') || !is_text {
                 return Err(FragmentError::Line);
             }
             if line.starts_with("m=") {

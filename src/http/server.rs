@@ -22,13 +22,14 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
 use super::seats::{Seat, Seats};
-use super::{Http, Shared, gate, health, routes, snapshot, whep};
+use super::{DOOR, Http, Shared, gate, health, routes, snapshot, whep};
+use crate::descriptors::{self, Guest};
 use crate::log;
 use crate::shutdown::Stopping;
 use crate::tls::Unmet;
 
 /// Connections at a time, and of those from one address.
-const CONNECTIONS_MAX: usize = 1024;
+pub const CONNECTIONS_MAX: usize = 1024;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 
 /// WebSockets at a time, and of those from one address. They outlive their HTTP connection.
@@ -64,6 +65,9 @@ const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\
 /// How long it may take to tell it.
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Why, in metrics, where few descriptors are left.
+const NO_DESCRIPTORS: &str = "no-descriptors";
+
 type Handler = TowerToHyperService<Router>;
 
 /// Serves until `stopping`, then ends what is under way within two seconds.
@@ -85,12 +89,14 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    match shared.connections.take(peer.ip()) {
-                        Some(seat) => {
+                    let seat = shared.connections.take(peer.ip()).ok_or("connections");
+                    let roomy = |_: &Seat| descriptors::admits(Guest::Http);
+                    match seat.and_then(|seat| Some(seat).filter(roomy).ok_or(NO_DESCRIPTORS)) {
+                        Ok(seat) => {
                             let (shared, handler) = (Arc::clone(&shared), handler.clone());
                             connections.spawn(connection(stream, peer, seat, shared, handler));
                         }
-                        None => turn_away(&stream, peer, shared.http.tls.is_some()),
+                        Err(reason) => turn_away(&stream, peer, reason, &shared.http),
                     }
                 }
                 Err(error) => {
@@ -140,7 +146,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let mut stopping = shared.stopping.clone();
     let Some(identity) = &shared.http.tls else {
-        return converse(impatient(stream), peer, handler, stopping).await;
+        return converse(impatient(stream), peer, handler, &shared).await;
     };
     let greeted = tokio::select! {
         greeted = identity.greet(stream, impatient) => greeted,
@@ -149,7 +155,7 @@ async fn connection(
     let outcome = greeted.as_ref().map_or_else(Unmet::as_str, |_| "done");
     shared.http.metrics.tls.handshakes.with_label_values(&[identity.door(), outcome]).inc();
     match greeted {
-        Ok(stream) => converse(stream, peer, handler, stopping).await,
+        Ok(stream) => converse(stream, peer, handler, &shared).await,
         Err(error) => {
             tracing::debug!(%peer, %error, "HTTPS connection ends before a request");
             if let Unmet::Plain(stream) = error {
@@ -181,8 +187,9 @@ async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     handler: Handler,
-    mut stopping: Stopping,
+    shared: &Shared,
 ) {
+    let mut stopping = shared.stopping.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -205,13 +212,30 @@ async fn converse(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP connection ends");
+        if let Some(reason) = refusal(&error) {
+            shared.http.metrics.refused(DOOR, reason);
+        }
+    }
+}
+
+/// Why hyper refused a request before any of ours saw it; none where a connection just ended.
+fn refusal(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head-too-large")
+    } else if error.is_parse() {
+        Some("unreadable-head")
+    } else if error.is_timeout() {
+        Some("slow-head")
+    } else {
+        None
     }
 }
 
 /// Says that there is no room, as far as that goes without waiting: inside TLS, it does not.
-fn turn_away(stream: &TcpStream, peer: SocketAddr, tls: bool) {
-    tracing::debug!(%peer, "HTTP connection turned away: too many");
-    if !tls {
+fn turn_away(stream: &TcpStream, peer: SocketAddr, reason: &'static str, http: &Http) {
+    tracing::debug!(%peer, reason, "HTTP connection turned away");
+    http.metrics.refused(DOOR, reason);
+    if http.tls.is_none() {
         let _ = stream.try_write(NO_ROOM);
     }
 }

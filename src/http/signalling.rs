@@ -10,12 +10,16 @@ use tokio::sync::mpsc;
 
 use crate::admission::Permit;
 use crate::catalog::Rendition;
+use crate::descriptors::Guest;
 use crate::egress::session::{Session, SessionId};
 use crate::egress::webrtc::engine::EngineError;
 use crate::egress::webrtc::{self, Trickle, WebrtcServer};
 
 /// A WebRTC engine.
 pub trait Signalling: Send + Sync + 'static {
+    /// What a viewer takes of the process's descriptors.
+    fn guest(&self) -> Guest;
+
     /// Lets a viewer in. The future bounds itself and may be dropped at any time: what it began
     /// is then undone.
     fn open(&self, viewer: Viewer) -> BoxFuture<'static, Result<Opened, OpenError>>;
@@ -100,7 +104,7 @@ pub enum CandidateError {
     #[error("not a candidate: {0}")]
     Malformed(String),
     /// More candidates than a viewer can need.
-    #[error("too many candidates")]
+    #[error("these are more candidates than one session may have")]
     TooMany,
 }
 
@@ -108,6 +112,10 @@ pub enum CandidateError {
 const CANDIDATES_MAX: usize = 32;
 
 impl Signalling for WebrtcServer {
+    fn guest(&self) -> Guest {
+        self.guest()
+    }
+
     fn open(&self, viewer: Viewer) -> BoxFuture<'static, Result<Opened, OpenError>> {
         let server = self.clone();
         Box::pin(async move {

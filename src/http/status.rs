@@ -132,7 +132,7 @@ pub(super) async fn status(
             rtsp: http.admission.sessions(Kind::Rtsp),
         },
         limits: shared.limits(now.since(Timestamp::default())),
-        refusals: http.metrics.refused(),
+        refusals: http.metrics.joins_refused(),
         process: http.metrics.usage(),
         teardowns_stuck: http.metrics.teardowns_stuck.get(),
         workarounds: http.workarounds.clone(),

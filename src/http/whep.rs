@@ -19,13 +19,15 @@ use super::problem::Problem;
 use super::sdp::{Fragment, OfferFacts};
 use super::signalling::{CandidateError, OpenError, Opened, Viewer};
 use super::{Shared, gate};
-use crate::admission::{Kind, Permit};
+use crate::admission::{Kind, Permit, Refusal};
 use crate::auth::Visitor;
 use crate::catalog::Rendition;
 use crate::clock::Timestamp;
+use crate::descriptors;
 use crate::egress::session::{End, Registry, Session, Transport};
 use crate::egress::webrtc::servers::IceServer;
 use crate::log;
+use crate::rate::Rate;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -43,6 +45,19 @@ struct Facts {
     camera: Arc<str>,
     etag: String,
     offer: OfferFacts,
+    patches: Mutex<Rate>,
+}
+
+impl Facts {
+    /// Counts a change that is asked for, where it may be.
+    fn count(&self) -> Result<(), Problem> {
+        let mut patches = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
+        if patches.take(Timestamp::now().since(Timestamp::default())) {
+            return Ok(());
+        }
+        let max = patches.per_second_max();
+        Err(Problem::too_fast("too-many-patches", "Too many changes", max))
+    }
 }
 
 impl Whep {
@@ -77,6 +92,9 @@ impl Shared {
         }
         let since_start = now.since(Timestamp::default());
         let permit = self.http.admission.admit(Kind::Webrtc, peer.ip(), since_start);
+        let roomy = |_: &Permit| descriptors::admits(self.http.signalling.guest());
+        let permit =
+            permit.and_then(|permit| Some(permit).filter(roomy).ok_or(Refusal::Descriptors));
         let permit = permit.and_then(|permit| match visitor.name() {
             Some(user) => permit.count_for(user).map(|()| permit),
             None => Ok(permit),
@@ -164,7 +182,13 @@ pub(super) async fn join(
     let opened = shared.open(viewer).await?;
     let session = opened.session;
     let etag = format!("\"{}\"", uuid::Uuid::new_v4().simple());
-    let facts = Facts { camera: camera.as_str().into(), etag: etag.clone(), offer: facts };
+    let patches = shared.http.admission.session_limits().messages_per_second_max;
+    let facts = Facts {
+        camera: camera.as_str().into(),
+        etag: etag.clone(),
+        offer: facts,
+        patches: Mutex::new(Rate::new(patches)),
+    };
     let location = format!("/whep/{camera}/{}", session.id);
     shared.whep.remember(&shared.http.registry, &session, facts);
     let mut response = (StatusCode::CREATED, opened.answer).into_response();
@@ -280,6 +304,7 @@ pub(super) async fn trickle(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let (session, facts) = shared.whep_session(&camera, &session, &visitor)?;
+    facts.count()?;
     let body = gate::read_body(&headers, body, FRAGMENT, Some(ACCEPT_PATCH)).await?;
     check_if_match(&headers, &facts.etag)?;
     let malformed = |detail: String| {
@@ -304,6 +329,7 @@ pub(super) async fn trickle(
         match shared.http.signalling.add_candidate(&session.id, candidate) {
             Ok(()) => {}
             Err(CandidateError::Gone) => return Err(Problem::unknown_session()),
+            Err(error @ CandidateError::TooMany) => return Err(Problem::candidates(&error)),
             Err(error) => return Err(malformed(error.to_string())),
         }
     }

@@ -19,7 +19,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::extract::{Choice, Path, Query};
 use super::gate::BODY_BYTES_MAX;
 use super::openapi::No;
@@ -27,9 +26,11 @@ use super::problem::Problem;
 use super::sdp::OfferFacts;
 use super::seats::Seat;
 use super::signalling::{Candidate, CandidateError, Viewer};
+use super::{DOOR, Shared};
 use crate::auth::Visitor;
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Session};
+use crate::rate::Rate;
 
 /// How long a socket may stay without a session before it is closed.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,9 +42,6 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// The longest that sending one message may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Messages from a client in any one second.
-const MESSAGES_PER_SECOND_MAX: u32 = 100;
 
 /// Unsent bytes above which a socket is given up.
 const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -91,8 +89,7 @@ struct Conversation {
     camera: String,
     choice: Choice,
     session: Option<(Arc<Session>, OfferFacts)>,
-    second: Instant,
-    messages: u32,
+    messages: Rate,
 }
 
 /// `GET /ws/{camera}`
@@ -130,16 +127,9 @@ pub(super) async fn upgrade(
         .sockets
         .take(peer.ip())
         .ok_or_else(|| Problem::busy("too many WebSockets", Duration::from_secs(2)))?;
-    let conversation = Conversation {
-        shared,
-        peer,
-        visitor,
-        camera,
-        choice,
-        session: None,
-        second: Instant::now(),
-        messages: 0,
-    };
+    let messages = Rate::new(shared.http.admission.session_limits().messages_per_second_max);
+    let conversation =
+        Conversation { shared, peer, visitor, camera, choice, session: None, messages };
     let answer = upgrade
         .max_message_size(BODY_BYTES_MAX)
         .max_frame_size(BODY_BYTES_MAX)
@@ -159,7 +149,7 @@ impl Conversation {
             session.end(farewell.end);
         }
         if let Some(problem) = &farewell.problem {
-            let _ = send(&mut socket, &error(problem)).await;
+            let _ = send(&mut socket, &self.error(problem)).await;
         }
         let close = CloseFrame { code: farewell.code, reason: "".into() };
         let closing = socket.send(Message::Close(Some(close)));
@@ -207,7 +197,9 @@ impl Conversation {
             Ok(Message::Text(text)) => text,
             Ok(Message::Ping(_) | Message::Pong(_)) => return Ok(()),
             Ok(Message::Close(_)) => return Err(Farewell::left()),
-            Ok(Message::Binary(_)) => return send(socket, &error(&not_understood("binary"))).await,
+            Ok(Message::Binary(_)) => {
+                return send(socket, &self.error(&not_understood("binary"))).await;
+            }
             Err(broken) if too_long(&broken) => return Err(Farewell::too_long()),
             Err(_) => return Err(Farewell::vanished()),
         };
@@ -217,7 +209,7 @@ impl Conversation {
             }
             Ok(Said::IceCandidate(candidate)) => self.candidate(candidate)?,
             Ok(Said::Ping(data)) => Some(pong(data)),
-            Err(what) => Some(error(&not_understood(&what.to_string()))),
+            Err(what) => Some(self.error(&not_understood(&what.to_string()))),
         };
         match reply {
             Some(reply) => send(socket, &reply).await,
@@ -232,7 +224,7 @@ impl Conversation {
         candidates: &mut Option<BoxStream<'static, Candidate>>,
     ) -> Result<Option<Value>, Farewell> {
         if self.session.is_some() {
-            return Ok(Some(error(&second_offer())));
+            return Ok(Some(self.error(&second_offer())));
         }
         let facts = OfferFacts::read(&offer);
         let rendition = self.choice.rendition.as_deref();
@@ -256,7 +248,7 @@ impl Conversation {
 
     fn candidate(&self, trickled: Option<Trickled>) -> Result<Option<Value>, Farewell> {
         let Some((session, offer)) = &self.session else {
-            return Ok(Some(error(&not_understood("a candidate before the offer"))));
+            return Ok(Some(self.error(&not_understood("a candidate before the offer"))));
         };
         let (candidate, mid, index) = trickled.map_or_else(Default::default, |trickled| {
             (trickled.candidate.unwrap_or_default(), trickled.sdp_mid, trickled.sdp_mline_index)
@@ -265,27 +257,26 @@ impl Conversation {
         match self.shared.http.signalling.add_candidate(&session.id, candidate) {
             Ok(()) => Ok(None),
             Err(CandidateError::Gone) => Err(Farewell::session_ended(&self.session)),
-            Err(other) => Ok(Some(error(&not_understood(&other.to_string())))),
+            Err(error @ CandidateError::TooMany) => {
+                Ok(Some(self.error(&Problem::candidates(&error))))
+            }
+            Err(other) => Ok(Some(self.error(&not_understood(&other.to_string())))),
         }
     }
 
+    /// What is said of a problem, which is counted.
+    fn error(&self, problem: &Problem) -> Value {
+        self.shared.http.metrics.refused(DOOR, problem.kind());
+        json!({ "type": "error", "data": problem.to_json() })
+    }
+
     fn count(&mut self) -> Result<(), Farewell> {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            (self.second, self.messages) = (Instant::now(), 0);
+        if self.messages.take(Timestamp::now().since(Timestamp::default())) {
+            return Ok(());
         }
-        self.messages += 1;
-        if self.messages > MESSAGES_PER_SECOND_MAX {
-            let problem = Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-messages",
-                "Too many messages",
-                format!("more than {MESSAGES_PER_SECOND_MAX} messages came in a second"),
-                "send fewer; a viewer needs a dozen in all",
-            )
-            .retry_after(Duration::from_secs(1));
-            return Err(Farewell::of(problem, close_code::POLICY, End::Failed));
-        }
-        Ok(())
+        let max = self.messages.per_second_max();
+        let problem = Problem::too_fast("too-many-messages", "Too many messages", max);
+        Err(Farewell::of(problem, close_code::POLICY, End::Failed))
     }
 }
 
@@ -404,10 +395,6 @@ fn pong(data: Option<Value>) -> Value {
     let server_ms = Timestamp::now().to_unix().as_secs_f64() * 1000.0;
     data.insert("server_ms".into(), json!(server_ms));
     json!({ "type": "pong", "data": data })
-}
-
-fn error(problem: &Problem) -> Value {
-    json!({ "type": "error", "data": problem.to_json() })
 }
 
 fn not_understood(detail: &str) -> Problem {

@@ -25,6 +25,13 @@ const STAGE_BUCKETS: &[f64] = &[
 const JOIN_BUCKETS: &[f64] =
     &[0.010, 0.025, 0.050, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0];
 
+/// The doors, as metrics name them.
+pub const HTTP_DOOR: &str = "http";
+/// The same.
+pub const RTSP_DOOR: &str = "rtsp";
+/// The same.
+pub const WEBRTC_DOOR: &str = "webrtc";
+
 /// Every metric of the program. Cheap to update from any thread.
 #[derive(Debug)]
 pub struct Metrics {
@@ -43,6 +50,9 @@ pub struct Metrics {
     pub sessions_ended: IntCounterVec,
     /// `lensline_sessions_refused_total{transport,reason}`
     pub sessions_refused: IntCounterVec,
+    /// `lensline_requests_refused_total{door,reason}`: what was not done for who asked, at the door
+    /// `http`, `rtsp` or `webrtc`. Reasons are names from the program, never a stranger's text.
+    pub requests_refused: IntCounterVec,
     /// `lensline_join_seconds`: request to first frame sent.
     pub join_seconds: Histogram,
     /// `lensline_stage_seconds{camera,stage}`
@@ -114,7 +124,8 @@ impl Metrics {
                 "Sessions that ended, by why",
                 &["camera", "transport", "end"],
             )?,
-            sessions_refused: family.refused()?,
+            sessions_refused: family.sessions_refused()?,
+            requests_refused: family.requests_refused()?,
             join_seconds: family.join()?,
             stage_seconds: family.stage()?,
             encoder_bitrate_bps: family.float(
@@ -145,7 +156,7 @@ impl Metrics {
     }
 
     /// The joins refused since the start, by kind and reason.
-    pub fn refused(&self) -> Vec<Refused> {
+    pub fn joins_refused(&self) -> Vec<Refused> {
         let families = self.sessions_refused.collect();
         let counters = families.iter().flat_map(|family| family.get_metric());
         let refused = counters.map(|counter| {
@@ -165,6 +176,11 @@ impl Metrics {
     pub fn usage(&self) -> Usage {
         self.process.read();
         self.process.usage()
+    }
+
+    /// Counts something that was refused at a door.
+    pub fn refused(&self, door: &'static str, reason: &'static str) {
+        self.requests_refused.with_label_values(&[door, reason]).inc();
     }
 
     /// The exposition in Prometheus' text format.
@@ -239,11 +255,19 @@ impl Family<'_> {
         )
     }
 
-    fn refused(&self) -> prometheus::Result<IntCounterVec> {
+    fn sessions_refused(&self) -> prometheus::Result<IntCounterVec> {
         self.counter(
             "lensline_sessions_refused_total",
             "Joins refused, by why",
             &["transport", "reason"],
+        )
+    }
+
+    fn requests_refused(&self) -> prometheus::Result<IntCounterVec> {
+        self.counter(
+            "lensline_requests_refused_total",
+            "Requests, messages and packets that were refused, by why",
+            &["door", "reason"],
         )
     }
 

@@ -17,6 +17,7 @@ mod address_in_use;
 mod camera_faults;
 mod churn;
 mod clean_stop;
+mod descriptors;
 mod health;
 mod isolation;
 mod limits;

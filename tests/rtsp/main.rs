@@ -19,6 +19,7 @@ use house::{House, LIMITS, belongings, eventually};
 use lensline::admission::Limits;
 use lensline::catalog::Health;
 use lensline::clock::Timestamp;
+use lensline::egress::rtsp::REQUEST_BYTES_MAX;
 use lensline::egress::session::End;
 use lensline_clients::{RtspConversation as Viewer, unit_types};
 
@@ -358,6 +359,62 @@ fn a_connection_that_never_asks_is_closed() {
     let mut mute = TcpStream::connect(house.address).unwrap();
     mute.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(mute.read(&mut [0; 16]).unwrap(), 0, "it is closed, not timed out");
+    house.empties();
+}
+
+/// Sends `chunk` again and again until it is refused; how many bytes went out before that.
+fn pour(stream: &mut TcpStream, chunk: &[u8]) -> u64 {
+    stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut sent = 0;
+    loop {
+        match stream.write(chunk) {
+            Ok(count) => sent += count as u64,
+            Err(error) => {
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "not closed");
+                return sent;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_may_be_as_long_as_its_limit_and_one_without_end_is_cut_off() {
+    let house = House::open();
+    let (mut steady, _) = Viewer::play(house.address, "/cam");
+    let line = format!("X-Filler: {}\r\n", "x".repeat(86));
+    let mut long = Viewer::connect(house.address, "/cam");
+    let fillers = REQUEST_BYTES_MAX as usize / line.len() - 4;
+    let filler = "x".repeat(86);
+    let headers: Vec<(&str, &str)> = (0..fillers).map(|_| ("X-Filler", &*filler)).collect();
+    assert_eq!(long.ask("OPTIONS", "", &headers).status, 200);
+    let endless = |first: &[u8], chunk: &[u8]| {
+        let mut stream = TcpStream::connect(house.address).unwrap();
+        stream.write_all(first).unwrap();
+        pour(&mut stream, chunk)
+    };
+    let refused = ["rtsp", "request-too-large"];
+    let refused = || house.metrics.requests_refused.with_label_values(&refused).get();
+    let cases: [(&[u8], &[u8]); 3] = [
+        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n", line.as_bytes()),
+        (b"SETUP * RTSP/1.0\r\nCSeq: 1\r\nX: ", &[b'x'; 1_000]),
+        (b"", b"$\x01\x00\x04abcd"),
+    ];
+    for (index, (first, chunk)) in cases.into_iter().enumerate() {
+        let sent = endless(first, chunk);
+        println!("cut off after {sent} bytes");
+        eventually("it is counted", || refused() == index as u64 + 1);
+    }
+    assert!(steady.picture().is_some());
+    drop((steady, long));
+    house.empties();
+}
+
+#[test]
+fn a_viewer_that_pours_reports_into_its_connection_is_closed() {
+    let house = House::open();
+    let (viewer, _) = Viewer::play(house.address, "/cam");
+    pour(&mut viewer.into_stream(), b"$\x01\x00\x08\x80\xc9\x00\x01\x00\x00\x00\x07");
+    eventually("the session has ended", || house.ended("rtsp_tcp", "flood") == 1);
     house.empties();
 }
 

@@ -22,6 +22,8 @@ const LAYERS: [&[&str]; 7] = [
         "packets",
         "nal",
         "clock",
+        "rate",
+        "descriptors",
         "error",
         "memory",
         "shutdown",

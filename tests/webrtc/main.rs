@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lensline::admission::{Admission, Kind, Limits};
+use lensline::admission::{Admission, Kind, Limits, SessionLimits};
 use lensline::config::{self, WebrtcEngine};
 use lensline::distributor::Cause;
 use lensline::egress::session::{End, Registry};
@@ -156,8 +156,11 @@ with_each_engine! {
     a_flood_of_plis_becomes_one_request_and_the_picture_recovers
     a_viewer_that_vanishes_is_noticed_by_its_silence
     a_viewer_that_never_connects_is_ended
+    a_peer_that_is_not_who_its_offer_said_gets_not_one_packet
+    an_offer_without_a_sha_256_fingerprint_is_refused
     sixty_viewers_that_come_and_go_at_any_stage_leave_nothing_behind
     candidates_can_follow_the_answer_one_by_one_both_ways
+    a_viewer_may_name_so_many_candidates_and_not_one_more
     an_offer_that_cannot_be_answered_leaves_no_trace
     loopback_and_a_range_of_ports_serve_where_they_are_configured
 }
@@ -247,6 +250,52 @@ async fn a_viewer_that_never_connects_is_ended(engine: WebrtcEngine) {
     assert_eq!(bench.server.sessions(), 1);
     bench.empty().await;
     assert_eq!(bench.ended(End::NegotiationTimeout), 1);
+    peer.vanish().await;
+}
+
+/// The offer with one digit of its fingerprint changed: what a peer sees that got between.
+fn with_another_fingerprint(offer: &str) -> String {
+    let line = offer.lines().find(|line| line.starts_with("a=fingerprint:sha-256 ")).unwrap();
+    let (kept, last) = line.split_at(line.len() - 1);
+    let lie = format!("{kept}{}", if last == "0" { "1" } else { "0" });
+    offer.replace(line, &lie)
+}
+
+async fn a_peer_that_is_not_who_its_offer_said_gets_not_one_packet(engine: WebrtcEngine) {
+    let bench = Bench::new(engine).await;
+    let (liar, honest) = (Peer::new(), Peer::new());
+    let offer = with_another_fingerprint(&liar.offer().await);
+    let opened = bench.open(&offer, Trickle::Gathered).await.unwrap();
+    liar.accept(&opened.answer_sdp).await;
+    let twin = bench.open(&honest.offer().await, Trickle::Gathered).await.unwrap();
+    honest.accept(&twin.answer_sdp).await;
+    within(3 * BOUND, "pictures at the honest twin", || honest.pictures() >= 20).await;
+    within(3 * BOUND, "the liar's end", || bench.ended(End::FingerprintMismatch) == 1).await;
+    assert_eq!(opened.session.end_reason(), Some(End::FingerprintMismatch));
+    assert_eq!(opened.session.stats.delivered.get(), 0);
+    assert_eq!(liar.seen.srtp.load(Ordering::Relaxed), 0);
+    assert_eq!(liar.seen.packets.load(Ordering::Relaxed), 0);
+    assert!(honest.seen.srtp.load(Ordering::Relaxed) >= 20, "the count counts");
+    assert_eq!(twin.session.end_reason(), None);
+    twin.session.end(End::Left);
+    bench.empty().await;
+    assert_eq!(bench.ended(End::FingerprintMismatch), 1);
+    liar.vanish().await;
+    honest.vanish().await;
+}
+
+async fn an_offer_without_a_sha_256_fingerprint_is_refused(engine: WebrtcEngine) {
+    let bench = Bench::new(engine).await;
+    let peer = Peer::new();
+    let offer = peer.offer().await;
+    let line = offer.lines().find(|line| line.starts_with("a=fingerprint:")).unwrap();
+    let weak = |hash: &str, bytes| format!("a=fingerprint:{hash} {}", vec!["A5"; bytes].join(":"));
+    for other in [String::new(), weak("md5", 16), weak("sha-1", 20)] {
+        let refused = bench.open(&offer.replace(line, &other), Trickle::Gathered).await;
+        let expected = OpenError::Offer(OfferError::Attribute("fingerprint:sha-256"));
+        assert_eq!(refused.unwrap_err(), expected);
+    }
+    bench.empty().await;
     peer.vanish().await;
 }
 
@@ -346,6 +395,31 @@ async fn candidates_can_follow_the_answer_one_by_one_both_ways(engine: WebrtcEng
     bench.empty().await;
     let gone = bench.server.add_candidate(&opened.session.id, "candidate:1");
     assert_eq!(gone, Err(CandidateError::NoSession));
+    peer.vanish().await;
+}
+
+async fn a_viewer_may_name_so_many_candidates_and_not_one_more(engine: WebrtcEngine) {
+    let bench = Bench::new(engine).await;
+    let candidates_max = 8;
+    let limits = SessionLimits { candidates_max, ..SessionLimits::default() };
+    bench.admission.set_session_limits(limits);
+    let peer = Peer::new();
+    let offer = peer.offer().await;
+    let candidate = |port| format!("candidate:1 1 UDP 2015363327 192.0.2.7 {port} typ host");
+    let mut bare: Vec<_> = offer.lines().filter(|line| !line.starts_with("a=cand")).collect();
+    let own: Vec<String> = (1..4).map(|port| format!("a={}", candidate(port))).collect();
+    bare.extend(own.iter().map(String::as_str));
+    let opened = bench.open(&(bare.join("\r\n") + "\r\n"), Trickle::Gathered).await.unwrap();
+    let add = |port| bench.server.add_candidate(&opened.session.id, &candidate(port));
+    // Three were in the offer.
+    assert!((1_003..1_003 + 5).all(|port| add(port).is_ok()));
+    assert_eq!(add(1_008), Err(CandidateError::TooMany));
+    assert_eq!(bench.server.add_candidate(&opened.session.id, ""), Ok(()), "the end of them");
+    // It can be reached by its own checks all the same.
+    peer.accept(&opened.answer_sdp).await;
+    within(3 * BOUND, "pictures", || peer.pictures() >= 5).await;
+    opened.session.end(End::Left);
+    bench.empty().await;
     peer.vanish().await;
 }
 

@@ -20,6 +20,8 @@ const BOUND: Duration = Duration::from_secs(5);
 pub struct Seen {
     pub pictures: AtomicU64,
     pub packets: AtomicU64,
+    /// Datagrams of encrypted media, counted as they come off the socket.
+    pub srtp: AtomicU64,
     /// The first NAL unit types that arrived.
     pub nal_types: Mutex<Vec<u8>>,
     /// Identifier and bytes of the one-byte header extensions that arrived, at most 64.
@@ -111,6 +113,7 @@ impl Peer {
         let set = |promise: &gst::Promise| {
             self.bin.emit_by_name::<()>("set-remote-description", &[&description, promise]);
         };
+        self.count_srtp();
         ask(BOUND, set).await.unwrap();
         for line in answer.lines().filter_map(|line| line.strip_prefix("a=")) {
             if line.starts_with("candidate:") {
@@ -121,6 +124,27 @@ impl Peer {
 
     pub fn add_candidate(&self, candidate: &Candidate) {
         self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate.to_string()]);
+    }
+
+    /// Counts what comes off the socket as media (RFC 7983, RFC 5761), whatever becomes of it.
+    fn count_srtp(&self) {
+        let bin = self.bin.downcast_ref::<gst::Bin>().unwrap();
+        for source in bin.iterate_all_by_element_factory_name("nicesrc") {
+            let seen = Arc::clone(&self.seen);
+            // Not guarded: it goes with its pad.
+            source.unwrap().static_pad("src").unwrap().add_probe(
+                gst::PadProbeType::BUFFER,
+                move |_, info| {
+                    let datagram = info.buffer().unwrap().map_readable().unwrap();
+                    if let [128..=191, kind, ..] = *datagram.as_slice()
+                        && !(192..=223).contains(&kind)
+                    {
+                        seen.srtp.fetch_add(1, Ordering::Relaxed);
+                    }
+                    gst::PadProbeReturn::Ok
+                },
+            );
+        }
     }
 
     pub fn pictures(&self) -> u64 {

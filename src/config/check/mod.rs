@@ -15,6 +15,9 @@ use super::{Config, Limits, Log, Rtsp};
 /// Sessions at a time of one kind: beyond, threads and file descriptors run out first.
 const SESSIONS_MAX: usize = 1_000;
 
+/// ICE candidates of one viewer: beyond, checking them all takes longer than the negotiation may.
+pub const CANDIDATES_MAX: usize = 256;
+
 /// One thing that is wrong.
 #[derive(Debug)]
 pub(super) struct Finding {
@@ -163,6 +166,12 @@ fn limits(found: &mut Findings, limits: &Limits) {
     found.range("limits.sessions_per_address_max", per_address, both_kinds.clone());
     found.range("limits.sessions_per_user_max", limits.sessions_per_user_max as u64, both_kinds);
     found.range("limits.joins_per_second_max", limits.joins_per_second_max.into(), 1..=10_000);
+    let candidates = limits.candidates_per_session_max as u64;
+    found.range("limits.candidates_per_session_max", candidates, 1..=CANDIDATES_MAX as u64);
+    // The viewer's page alone needs a few in its first second.
+    let messages = limits.messages_per_second_max.into();
+    found.range("limits.messages_per_second_max", messages, 5..=10_000);
+    found.range("limits.descriptors_reserve", limits.descriptors_reserve, 16..=100_000);
 }
 
 fn log(found: &mut Findings, log: &Log) {

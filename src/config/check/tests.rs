@@ -194,6 +194,15 @@ fn limits_times_interfaces_and_filters_have_bounds() {
         config.limits.sessions_per_address_max = 0;
     });
     assert_wrong("limits.joins_per_second_max", |config| config.limits.joins_per_second_max = 0);
+    for candidates in [0, 257] {
+        assert_wrong("limits.candidates_per_session_max", |config| {
+            config.limits.candidates_per_session_max = candidates;
+        });
+    }
+    assert_wrong("limits.messages_per_second_max", |config| {
+        config.limits.messages_per_second_max = 4;
+    });
+    assert_wrong("limits.descriptors_reserve", |config| config.limits.descriptors_reserve = 15);
     assert_wrong("webrtc.negotiation_timeout_ms", |config| {
         config.webrtc.negotiation_timeout_ms = 999;
     });

@@ -6,13 +6,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use glib::prelude::*;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::GetStruct;
+use socket2::SockRef;
 
 use super::idle::Activity;
+use super::intake::Intake;
 use super::media::Media;
 use crate::admission::{Permit, Refusal};
 use crate::auth::{Nonce, Visitor};
 use crate::clock::Timestamp;
-use crate::egress::session::Session;
+use crate::egress::session::{End, Session};
+
+/// What the kernel knows of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+struct TcpInfo;
+
+/// The beginning of `struct tcp_info`, up to `tcpi_bytes_received` (Linux 4.2), in words of 64 bits:
+/// neither libc nor nix know the fields that far.
+type TcpInfoWords = [u64; 17];
+
+nix::getsockopt_impl!(
+    TcpInfo,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    TcpInfoWords,
+    GetStruct<TcpInfoWords>
+);
 
 /// Medias that a connection may have at a time: one it plays, and one it was described since.
 const MEDIAS_MAX: usize = 2;
@@ -32,6 +52,8 @@ pub(super) struct Connection {
     closing: AtomicU64,
     /// What it is challenged with, where its player speaks Digest.
     nonce: Nonce,
+    /// What came since it last asked for something.
+    intake: Mutex<Intake>,
     state: Mutex<State>,
     permit: Permit,
 }
@@ -65,6 +87,7 @@ impl Connection {
             asked: AtomicU64::new(0),
             closing: AtomicU64::new(0),
             nonce: Nonce::random(),
+            intake: Mutex::default(),
             state: Mutex::default(),
             permit,
         })
@@ -111,6 +134,40 @@ impl Connection {
     /// Notes that it asked for something.
     pub(super) fn touch(&self) {
         self.asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
+        self.intake().asked(self.received());
+    }
+
+    /// Whether it has sent more since it last asked for something than a request may be long.
+    pub(super) fn sends_too_much(&self, now: Timestamp) -> bool {
+        let playing = self.state().playing;
+        self.intake().is_too_much(self.received(), now, playing)
+    }
+
+    /// Bytes that have come over it, as the kernel counts them; those of TLS included.
+    fn received(&self) -> u64 {
+        // An error means that it is closed, and nothing more comes.
+        let info = getsockopt(&self.socket, TcpInfo).unwrap_or_default();
+        info.last().copied().unwrap_or_default()
+    }
+
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it without waiting for what the peer has still under way: the kernel would hold a
+    /// connection for another minute whose peer is full of data to send.
+    pub(super) fn cut_off(&self) {
+        // Where it fails, the connection ends in the ordinary way.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.end(End::Flood);
+    }
+
+    /// Ends it, and its session for this reason.
+    pub(super) fn end(&self, reason: End) {
+        if let Some(session) = self.session() {
+            session.end(reason);
+        }
+        self.shut_down();
     }
 
     /// What the rule of [`super::idle`] looks at.

@@ -16,12 +16,17 @@ use super::hop::Hops;
 use super::media::Media;
 use super::refusal::{PATIENCE, PATIENCE_TLS, Refusal};
 use super::server::{Server, Shared};
-use crate::admission::{Admission, Kind};
+use crate::admission::{self, Admission, Kind, Permit};
 use crate::clock::Timestamp;
+use crate::descriptors::{self, Guest};
 use crate::egress::session::{End, Transport};
 use crate::guard::Cleanup;
 use crate::log;
+use crate::metrics;
 use crate::shutdown::Stopping;
+
+/// The door's name in metrics.
+const DOOR: &str = metrics::RTSP_DOOR;
 
 /// How often connections are looked at; also the longest an end that was asked for waits.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -123,15 +128,20 @@ impl Door {
     fn receive(&mut self, stream: TcpStream, address: SocketAddr) {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let now = Duration::from_nanos(Timestamp::now().as_nanos());
-        let permit = match self.admission.admit(Kind::Rtsp, address.ip(), now) {
+        let roomy = |_: &Permit| descriptors::admits(Guest::Rtsp);
+        let admitted = self.admission.admit(Kind::Rtsp, address.ip(), now);
+        let admitted = admitted
+            .and_then(|permit| Some(permit).filter(roomy).ok_or(admission::Refusal::Descriptors));
+        let permit = match admitted {
             Ok(permit) => permit,
             Err(refusal) => {
+                self.shared.metrics.refused(DOOR, refusal.as_str());
                 let labels = ["rtsp", refusal.as_str()];
                 self.shared.metrics.sessions_refused.with_label_values(&labels).inc();
                 if let Some(suppressed) = log::heard() {
                     tracing::info!(%address, %refusal, suppressed, "RTSP connection refused");
                 }
-                if self.refusals.len() < REFUSALS_MAX
+                if self.refusals.len() < refusals_max(refusal)
                     && stream.set_nonblocking(true).is_ok()
                     && let Ok(stream) = self.without_tls(stream, address)
                 {
@@ -192,14 +202,16 @@ impl Door {
                 }
             } else if connection.session().is_some_and(|session| session.end_reason().is_some()) {
                 connection.shut_down();
+            } else if connection.sends_too_much(now) {
+                tracing::warn!(%address, "RTSP connection sends on and on without a request");
+                metrics.refused(DOOR, "request-too-large");
+                connection.cut_off();
             } else if connection.activity().is_idle(now) {
                 if let Some(suppressed) = log::heard() {
                     tracing::info!(%address, suppressed, "RTSP connection is idle and is closed");
                 }
-                if let Some(session) = connection.session() {
-                    session.end(End::Idle);
-                }
-                connection.shut_down();
+                metrics.refused(DOOR, "idle");
+                connection.end(End::Idle);
             }
             true
         });
@@ -247,6 +259,11 @@ impl Door {
             tracing::error!(connections = self.connections.len(), "RTSP connections did not end");
         }
     }
+}
+
+/// How many may be refused at a time for this reason: each holds a descriptor meanwhile.
+fn refusals_max(refusal: admission::Refusal) -> usize {
+    if refusal == admission::Refusal::Descriptors { REFUSALS_MAX / 2 } else { REFUSALS_MAX }
 }
 
 /// Bounds what the kernel does for a viewer.

@@ -13,6 +13,7 @@
 //! - [`warden`]: lets requests pass, or answers `401`, `403`, `404`, `503`; [`request`] reads them.
 //! - [`client`]: answers requests: the stable SDP.
 //! - [`factory`], [`media`]: one pipeline per viewer, and its life.
+//! - [`idle`], [`intake`]: when a connection asks for too little, or sends too much.
 //! - [`batch`]: the packets of a picture in one hand-over.
 //! - [`hop`]: where RTSPS is served, the TLS in front of all that.
 //!
@@ -50,6 +51,7 @@ mod door;
 mod factory;
 mod hop;
 pub mod idle;
+mod intake;
 mod media;
 mod refusal;
 mod request;
@@ -58,6 +60,7 @@ mod server;
 mod warden;
 
 pub use door::{SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX, UNSENT_BYTES_MAX};
+pub use intake::REQUEST_BYTES_MAX;
 pub use media::STALL_TIMEOUT;
 pub use server::RtspServer;
 

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::door::Door;
 use super::factory::Factory;
 use super::hop::Hops;
+use super::intake::REQUEST_BYTES_MAX;
 use super::warden::Warden;
 use crate::admission::Admission;
 use crate::auth::Auth;
@@ -196,6 +197,8 @@ impl Server {
         threads.set_max_threads(CLIENT_THREADS_MAX);
         server.set_thread_pool(Some(&threads));
         server.set_session_pool(Some(pool));
+        // A body is allocated as soon as its length is read.
+        server.set_content_length_limit(REQUEST_BYTES_MAX as u32);
         let mounts = RTSPMountPoints::new();
         let groups = multicast_groups(shared.transports)?;
         for (place, paths) in Place::all(&shared.catalog) {

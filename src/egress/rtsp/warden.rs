@@ -20,6 +20,7 @@ use super::server::Shared;
 use crate::auth::{Credentials, Denied, DigestAnswer, Visitor};
 use crate::clock::Timestamp;
 use crate::log;
+use crate::metrics;
 use crate::password::REALM;
 
 /// When to come back to a camera that does not deliver.
@@ -42,33 +43,38 @@ impl Warden {
 /// Why a request does not pass, as its answer says it.
 struct Refused {
     status: RTSPStatusCode,
+    /// Its short name in metrics.
+    kind: &'static str,
     reason: String,
     headers: Vec<(RTSPHeaderField, String)>,
 }
 
 impl Refused {
-    fn new(status: RTSPStatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), headers: Vec::new() }
+    fn new(status: RTSPStatusCode, kind: &'static str, reason: impl Into<String>) -> Self {
+        Self { status, kind, reason: reason.into(), headers: Vec::new() }
     }
 
     /// For what passes by itself.
-    fn busy(reason: impl Into<String>, retry_after: Duration) -> Self {
+    fn busy(kind: &'static str, reason: impl Into<String>, retry_after: Duration) -> Self {
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
         let retry_after = (RTSPHeaderField::RetryAfter, seconds.max(1).to_string());
-        let refused = Self::new(RTSPStatusCode::ServiceUnavailable, reason);
+        let refused = Self::new(RTSPStatusCode::ServiceUnavailable, kind, reason);
         Self { headers: vec![retry_after], ..refused }
     }
 
     fn denied(denied: Denied, connection: &Connection, has_digest: bool) -> Self {
         if let Some(retry_after) = denied.retry_after() {
-            return Self::busy(denied.to_string(), retry_after);
+            return Self::busy(denied.as_str(), denied.to_string(), retry_after);
         }
         let basic = format!("Basic realm=\"{REALM}\"");
         // Players take the first that they know.
         let digest = has_digest.then(|| connection.nonce().challenge());
         let challenges = digest.into_iter().chain([basic]);
         let headers = challenges.map(|one| (RTSPHeaderField::WwwAuthenticate, one)).collect();
-        Self { headers, ..Self::new(RTSPStatusCode::Unauthorized, denied.to_string()) }
+        Self {
+            headers,
+            ..Self::new(RTSPStatusCode::Unauthorized, denied.as_str(), denied.to_string())
+        }
     }
 
     fn answer(&self, ctx: &RTSPContext) {
@@ -120,6 +126,7 @@ mod imp {
                 return false;
             };
             let Err(refused) = pass(ctx, &connection, shared) else { return true };
+            shared.metrics.refused(metrics::RTSP_DOOR, refused.kind);
             let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
             let (status, reason) = (refused.status, &refused.reason);
             if let Some(suppressed) = log::heard() {
@@ -134,16 +141,16 @@ mod imp {
 
 fn pass(ctx: &RTSPContext, connection: &Connection, shared: &Shared) -> Result<(), Refused> {
     connection.touch();
-    let unknown = || Refused::new(RTSPStatusCode::BadRequest, "this is no request");
+    let unknown = || Refused::new(RTSPStatusCode::BadRequest, "bad-request", "this is no request");
     let request = Request::new(ctx.request().ok_or_else(unknown)?);
     let method = request.method().ok_or_else(unknown)?;
-    request.check().map_err(|(status, reason)| Refused::new(status, reason))?;
+    request.check().map_err(|(status, reason)| Refused::new(status, "not-live", reason))?;
     match method {
         // What may be asked for is no secret.
         RTSPMethod::OPTIONS => return Ok(()),
         RTSPMethod::ANNOUNCE | RTSPMethod::RECORD => {
             let reason = "nothing is recorded here";
-            return Err(Refused::new(RTSPStatusCode::MethodNotAllowed, reason));
+            return Err(Refused::new(RTSPStatusCode::MethodNotAllowed, "wrong-method", reason));
         }
         _ => {}
     }
@@ -153,22 +160,24 @@ fn pass(ctx: &RTSPContext, connection: &Connection, shared: &Shared) -> Result<(
     let camera = path().find(|component| !component.is_empty());
     if camera.is_some_and(|camera| !visitor.may_watch(camera)) {
         let reason = "these credentials are not for this camera";
-        return Err(Refused::new(RTSPStatusCode::Forbidden, reason));
+        return Err(Refused::new(RTSPStatusCode::Forbidden, "not-permitted", reason));
     }
     if let Some(user) = visitor.name() {
         let counted = connection.count_for(user);
         counted.map_err(|refusal| {
             let labels = ["rtsp", refusal.as_str()];
             shared.metrics.sessions_refused.with_label_values(&labels).inc();
-            Refused::busy(refusal.to_string(), refusal.retry_after())
+            Refused::busy(refusal.as_str(), refusal.to_string(), refusal.retry_after())
         })?;
     }
     let place = Place::find(&shared.catalog, path());
     if matches!(method, RTSPMethod::DESCRIBE | RTSPMethod::SETUP | RTSPMethod::PLAY) {
-        let nowhere = || Refused::new(RTSPStatusCode::NotFound, "no such camera or rendition");
+        let nowhere = || {
+            Refused::new(RTSPStatusCode::NotFound, "unknown-camera", "no such camera or rendition")
+        };
         // Answered at once, so that nobody waits for a camera that does not deliver.
         if let Some(reason) = place.ok_or_else(nowhere)?.unready_reason(Timestamp::now()) {
-            return Err(Refused::busy(reason, AWAY_FOR));
+            return Err(Refused::busy("camera-away", reason, AWAY_FOR));
         }
     }
     // Who has a session for a media asks on for it, and gets no other.
@@ -176,7 +185,7 @@ fn pass(ctx: &RTSPContext, connection: &Connection, shared: &Shared) -> Result<(
         matches!(method, RTSPMethod::DESCRIBE | RTSPMethod::SETUP) && ctx.session().is_none();
     if begins && connection.is_full() {
         let reason = "the connection has as many medias as it may have";
-        return Err(Refused::busy(reason, AWAY_FOR));
+        return Err(Refused::busy("medias-per-connection", reason, AWAY_FOR));
     }
     Ok(())
 }

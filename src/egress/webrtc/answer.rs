@@ -76,7 +76,10 @@ impl Answer<'_> {
     fn write(&self, sdp: &mut String) -> std::fmt::Result {
         let session = self.source.ssrc;
         write!(sdp, "v=0\r\no=- {session} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n")?;
-        write!(sdp, "a=group:BUNDLE {}\r\na=msid-semantic: WMS lensline\r\n", self.offer.mid)?;
+        if self.offer.bundled {
+            write!(sdp, "a=group:BUNDLE {}\r\n", self.offer.mid)?;
+        }
+        sdp.push_str("a=msid-semantic: WMS lensline\r\n");
         for (index, section) in self.offer.sections.iter().enumerate() {
             if index == self.offer.video {
                 self.write_video(sdp, section)?;

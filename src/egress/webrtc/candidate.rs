@@ -210,6 +210,23 @@ mod tests {
         assert_eq!(Candidate::parse(&long), Err(Unusable::Malformed));
     }
 
+    #[test]
+    fn the_corpus_is_sorted_as_its_files_say() {
+        let usable = include_str!("../../../tests/corpus/candidates/usable");
+        let useless = include_str!("../../../tests/corpus/candidates/useless");
+        let malformed = include_str!("../../../tests/corpus/candidates/malformed");
+        for line in usable.lines() {
+            let candidate = Candidate::parse(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+            assert_eq!(Candidate::parse(&candidate.to_string()), Ok(candidate));
+        }
+        for line in useless.lines() {
+            assert_eq!(Candidate::parse(line), Err(Unusable::Useless), "{line}");
+        }
+        for line in malformed.lines() {
+            assert_eq!(Candidate::parse(line), Err(Unusable::Malformed), "{line}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_upsets_the_reader(

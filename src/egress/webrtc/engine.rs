@@ -44,6 +44,9 @@ pub enum Event {
     Gathered,
     /// The connection changed its state.
     Connection(Connection),
+    /// The peer's certificate is not the one that its offer promised; said in the place of
+    /// `Connected`, before any frame is asked for.
+    Impostor,
     /// The engine cannot go on.
     Failed(String),
 }

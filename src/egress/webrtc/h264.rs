@@ -3,7 +3,7 @@
 //! Profiles are compared, levels are not: Safari offers level 5.2 and Chromium 3.1 for decoders
 //! that take either (str0m#1015), and with `level-asymmetry-allowed` each side has its own.
 
-use super::sdp::Section;
+use super::sdp::{Section, number};
 
 /// The variant that suits best.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +32,12 @@ const DEFAULT_PROFILE_LEVEL_ID: &str = "420010";
 impl Profile {
     /// RFC 6184 table 5, as far as browsers and encoders use it.
     fn of(profile_level_id: &str) -> Option<Self> {
-        let value = u32::from_str_radix(profile_level_id, 16).ok()?;
-        if profile_level_id.len() != 6 {
+        if profile_level_id.len() != 6
+            || !profile_level_id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return None;
         }
+        let value = u32::from_str_radix(profile_level_id, 16).ok()?;
         let (idc, flags) = (value >> 16, value >> 8 & 0xff);
         match idc {
             0x42 if flags & 0x40 != 0 => Some(Self::ConstrainedBaseline),
@@ -63,7 +65,7 @@ impl Profile {
 
 /// The payload type in `text`, if it is one that may be negotiated.
 pub fn payload_type(text: &str) -> Option<u8> {
-    text.parse().ok().filter(|pt| (35..=63).contains(pt) || (96..=127).contains(pt))
+    number(text).filter(|pt| (35..=63).contains(pt) || (96..=127).contains(pt))
 }
 
 /// Names and values of the format parameters of a payload type.

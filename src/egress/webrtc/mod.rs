@@ -15,6 +15,7 @@ pub mod rtcp;
 pub mod servers;
 
 mod addresses;
+mod fingerprint;
 mod h264;
 mod sdp;
 mod session;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use crate::admission::Permit;
 use crate::catalog::Rendition;
 use crate::config;
+use crate::descriptors::Guest;
 use crate::egress::session::{End, Registry, Session, SessionId, Transport};
 use crate::error::Error;
 use crate::guard::{Cleanup, Teardowns};
@@ -41,7 +43,7 @@ use candidate::{Candidate, Unusable};
 use course::Heard;
 use engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
 use offer::{Offer, OfferError};
-use str0m::Str0m;
+use str0m::{Shared, Str0m};
 use webrtcbin::Webrtcbin;
 
 /// How long an answer waits for our candidates where it must carry them: host addresses take a
@@ -58,7 +60,15 @@ pub struct WebrtcServer {
     settings: Settings,
     registry: Registry,
     stopping: Stopping,
-    sessions: Arc<Mutex<HashMap<SessionId, mpsc::Sender<Candidate>>>>,
+    sessions: Arc<Mutex<HashMap<SessionId, Place>>>,
+}
+
+/// How a session's candidates get to it.
+#[derive(Debug)]
+struct Place {
+    sender: mpsc::Sender<Candidate>,
+    /// How many more it takes.
+    left: usize,
 }
 
 /// How candidates of ours reach the viewer.
@@ -106,8 +116,8 @@ pub enum CandidateError {
     /// It reads as no candidate.
     #[error(transparent)]
     Malformed(Unusable),
-    /// Too many came at a time.
-    #[error("too many candidates at a time")]
+    /// It has as many as one session may have.
+    #[error("these are more candidates than one session may have")]
     TooMany,
 }
 
@@ -131,8 +141,8 @@ impl WebrtcServer {
         teardowns: Teardowns,
         stopping: Stopping,
     ) -> Self {
-        let settings =
-            Settings { config: Arc::new(config), metrics, teardowns, shared: Arc::default() };
+        let shared = Arc::new(Shared::new(&metrics));
+        let settings = Settings { config: Arc::new(config), metrics, teardowns, shared };
         Self { settings, registry, stopping, sessions: Arc::default() }
     }
 
@@ -183,7 +193,9 @@ impl WebrtcServer {
             return Err(OpenError::Stopping);
         }
         let stream = rendition.format().and_then(|format| format.profile_level_id());
-        let offer = Offer::parse(offer_sdp, stream.as_deref())?;
+        let mut offer = Offer::parse(offer_sdp, stream.as_deref())?;
+        let candidates_max = permit.session_limits().candidates_max;
+        offer.candidates.truncate(candidates_max);
         let addresses = addresses::local(&self.settings.config.interfaces).unwrap_or_default();
         if addresses.is_empty() {
             return Err(OpenError::NoAddress);
@@ -198,7 +210,7 @@ impl WebrtcServer {
             addresses,
             name: session.id.to_string(),
             events: sender,
-            listener: session::listener(&heard, &session),
+            listener: session::listener(&heard, &session, &self.settings.metrics),
         };
         // Runs where the caller gives up while the answer is being written.
         let abandoned = Cleanup::new({
@@ -218,7 +230,8 @@ impl WebrtcServer {
             Trickle::Trickle(local) => Gathering { local: Some(local), ..Gathering::default() },
         };
         let opened = self.opened(&session, &offer, &accepted, &gathering);
-        let (place, remote) = self.place(&session.id);
+        let left = candidates_max.saturating_sub(offer.candidates.len());
+        let (place, remote) = self.place(&session.id, left);
         let running = session::Running {
             engine,
             events,
@@ -247,16 +260,29 @@ impl WebrtcServer {
         session: &SessionId,
         candidate: &str,
     ) -> Result<(), CandidateError> {
-        let sender = self.lock().get(session).cloned().ok_or(CandidateError::NoSession)?;
+        let mut sessions = self.lock();
+        let place = sessions.get_mut(session).ok_or(CandidateError::NoSession)?;
         // An empty candidate, and `end-of-candidates`, say that there are no more.
         if candidate.trim().is_empty() || candidate.contains("end-of-candidates") {
             return Ok(());
         }
+        // Those of no use count too: they come from the same flood.
+        place.left = place.left.checked_sub(1).ok_or(CandidateError::TooMany)?;
         match Candidate::parse(candidate) {
-            Ok(candidate) => sender.try_send(candidate).map_err(|_| CandidateError::TooMany),
+            Ok(candidate) => place.sender.try_send(candidate).map_err(|_| CandidateError::TooMany),
             Err(Unusable::Useless) => Ok(()),
             Err(malformed) => Err(CandidateError::Malformed(malformed)),
         }
+    }
+
+    /// What a session with this configuration takes of the process's descriptors.
+    pub fn guest_of(config: &config::Webrtc) -> Guest {
+        if config.uses_webrtcbin() { Guest::Webrtcbin } else { Guest::Str0m }
+    }
+
+    /// What a session of this server takes of them.
+    pub fn guest(&self) -> Guest {
+        Self::guest_of(&self.settings.config)
     }
 
     /// Sessions that have begun and not ended.
@@ -303,9 +329,9 @@ impl WebrtcServer {
     }
 
     /// Puts a session into the map; dropping the guard takes it out.
-    fn place(&self, id: &SessionId) -> (Cleanup, mpsc::Receiver<Candidate>) {
-        let (sender, receiver) = mpsc::channel(offer::CANDIDATES_MAX);
-        self.lock().insert(id.clone(), sender);
+    fn place(&self, id: &SessionId, left: usize) -> (Cleanup, mpsc::Receiver<Candidate>) {
+        let (sender, receiver) = mpsc::channel(config::CANDIDATES_MAX);
+        self.lock().insert(id.clone(), Place { sender, left });
         let (sessions, id) = (Arc::clone(&self.sessions), id.clone());
         let place = Cleanup::new(move || {
             sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -313,7 +339,7 @@ impl WebrtcServer {
         (place, receiver)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Candidate>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Place>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,10 +5,8 @@
 
 use super::candidate::Candidate;
 use super::h264::{self, Choice};
-use super::sdp::{Description, Malformed, Section};
-
-/// Candidates of one offer, or of one viewer in all, that are looked at.
-pub const CANDIDATES_MAX: usize = 32;
+use super::sdp::{Description, Malformed, Section, is_token, number};
+use crate::config::CANDIDATES_MAX;
 
 /// URIs of the header extensions that are sent where they are offered.
 const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
@@ -26,6 +24,8 @@ pub struct Offer {
     pub video: usize,
     /// How the chosen section is called.
     pub mid: String,
+    /// Whether the offer puts it into a bundle (RFC 9143), so that the answer may.
+    pub bundled: bool,
     /// What H.264 was chosen.
     pub codec: Codec,
     /// Header extensions offered, of those that are sent.
@@ -131,6 +131,7 @@ impl Offer {
                 && section.protocol.contains("RTP/SAVP")
                 && !section.attributes.has("sendonly")
                 && !section.attributes.has("inactive")
+                && (section.port != 0 || section.attributes.has("bundle-only"))
         };
         if !description.sections.iter().any(|section| wanted(&section)) {
             return Err(OfferError::NoVideo);
@@ -144,12 +145,14 @@ impl Offer {
             return Err(OfferError::Attribute("rtcp-mux"));
         }
         let mid = section.attributes.first("mid").filter(|mid| is_token(mid, 32));
+        let mid = mid.filter(|mid| names(&description, mid) == 1);
         Ok(Self {
             sections: description.sections.iter().map(Echo::of).collect(),
             video,
             mid: mid.ok_or(OfferError::Attribute("mid"))?.to_owned(),
+            bundled: is_bundled(&description, mid.unwrap_or_default()),
             codec: Codec::of(section, choice),
-            extensions: Extensions::of(section),
+            extensions: Extensions::of(section).ok_or(OfferError::Attribute("extmap"))?,
             rtcp_rsize: section.attributes.has("rtcp-rsize"),
             transport: Transport::of(&description, section)?,
             candidates: candidates(section),
@@ -231,29 +234,34 @@ fn rtx(section: &Section<'_>, payload_type: u8) -> Option<u8> {
     section.attributes.all("rtpmap").find_map(|line| {
         let (pt, codec) = line.split_once(' ')?;
         let is_rtx = codec.trim().eq_ignore_ascii_case("rtx/90000");
-        let rtx = h264::payload_type(pt).filter(|_| is_rtx)?;
+        let rtx = h264::payload_type(pt).filter(|rtx| is_rtx && *rtx != payload_type)?;
         let apt = h264::parameters(section, rtx)?.find(|(name, _)| *name == "apt")?.1;
-        (apt.parse() == Ok(payload_type)).then_some(rtx)
+        let is_listed = section.formats.iter().any(|format| number(format) == Some(rtx));
+        (is_listed && number(apt) == Some(payload_type)).then_some(rtx)
     })
 }
 
 impl Extensions {
-    fn of(section: &Section<'_>) -> Self {
+    /// `None` where one identifier stands for two of them.
+    fn of(section: &Section<'_>) -> Option<Self> {
         // Identifiers 1 to 14 fit the one-byte form (RFC 8285); it is all that is written here.
         let id = |uri: &str| {
             section.attributes.all("extmap").find_map(|line| {
                 let mut words = line.split_ascii_whitespace();
                 let (id, offered) = (words.next()?, words.next()?);
-                let id = id.split_once('/').map_or(id, |(id, _)| id).parse().ok()?;
+                let id = number(id.split_once('/').map_or(id, |(id, _)| id))?;
                 (offered == uri && (1..=14).contains(&id)).then_some(id)
             })
         };
-        Self {
+        let extensions = Self {
             playout_delay: id(PLAYOUT_DELAY),
             abs_capture_time: id(ABS_CAPTURE_TIME),
             transport_cc: id(TRANSPORT_CC),
             mid: id(MID),
-        }
+        };
+        let mut ids: Vec<u8> = extensions.list().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids.is_sorted_by(|one, other| one < other).then_some(extensions)
     }
 
     /// Identifier and URI of each.
@@ -286,6 +294,20 @@ impl Transport {
     }
 }
 
+/// How many sections are called `mid`.
+fn names(description: &Description<'_>, mid: &str) -> usize {
+    let mids = description.sections.iter().filter_map(|section| section.attributes.first("mid"));
+    mids.filter(|other| *other == mid).count()
+}
+
+/// Whether a bundle is offered that the section called `mid` is part of.
+fn is_bundled(description: &Description<'_>, mid: &str) -> bool {
+    description.attributes.all("group").any(|group| {
+        let mut words = group.split_ascii_whitespace();
+        words.next() == Some("BUNDLE") && words.any(|word| word == mid)
+    })
+}
+
 fn candidates(section: &Section<'_>) -> Vec<Candidate> {
     let lines = section.attributes.all("candidate").take(CANDIDATES_MAX);
     lines.filter_map(|line| Candidate::parse(&format!("candidate:{line}")).ok()).collect()
@@ -295,15 +317,6 @@ fn candidates(section: &Section<'_>) -> Vec<Candidate> {
 fn is_ice(value: &str) -> bool {
     value.len() <= 256
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte))
-}
-
-/// A token of RFC 8866, up to `bytes_max` long.
-fn is_token(value: &str, bytes_max: usize) -> bool {
-    !value.is_empty()
-        && value.len() <= bytes_max
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte))
 }
 
 /// The viewer's SHA-256 fingerprint, which every browser gives, maybe among others (RFC 8122

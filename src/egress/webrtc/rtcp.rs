@@ -13,6 +13,8 @@ pub struct Report {
     pub round_trip: Option<Duration>,
     /// Requests for a key frame: PLI and FIR.
     pub key_frame_requests: u32,
+    /// Packets asked for again: NACK (RFC 4585 section 6.2.1).
+    pub packets_wanted: u32,
     /// The receiver says goodbye.
     pub bye: bool,
 }
@@ -20,7 +22,9 @@ pub struct Report {
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const GOODBYE: u8 = 203;
+const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
+const FEEDBACK_NACK: u8 = 1;
 const FEEDBACK_PLI: u8 = 1;
 const FEEDBACK_FIR: u8 = 4;
 
@@ -38,6 +42,7 @@ pub fn read(packet: &[u8], ssrc: u32, now: Duration) -> Report {
         match (kind, first & 0x1f) {
             (RECEIVER_REPORT, _) => report.blocks(one.get(8..), ssrc, now),
             (SENDER_REPORT, _) => report.blocks(one.get(28..), ssrc, now),
+            (TRANSPORT_FEEDBACK, FEEDBACK_NACK) => report.packets_wanted += wanted(one.get(12..)),
             (PAYLOAD_FEEDBACK, FEEDBACK_PLI | FEEDBACK_FIR) => report.key_frame_requests += 1,
             (GOODBYE, _) => report.bye = true,
             _ => {}
@@ -45,6 +50,12 @@ pub fn read(packet: &[u8], ssrc: u32, now: Duration) -> Report {
         rest = rest.get(length..).unwrap_or_default();
     }
     report
+}
+
+/// How many packets a NACK names: in each word one, and sixteen that follow it as bits.
+fn wanted(words: Option<&[u8]>) -> u32 {
+    let words = words.unwrap_or_default().chunks_exact(4);
+    words.map(|bytes| 1 + (word(bytes, 0) & 0xffff).count_ones()).sum()
 }
 
 impl Report {
@@ -145,6 +156,14 @@ mod tests {
         ]);
         let report = read(&packet, 7, NOW);
         assert_eq!((report.key_frame_requests, report.bye), (2, true));
+    }
+
+    #[test]
+    fn a_nack_names_packets_by_number_and_as_bits() {
+        let packet = words(&[0x81cd_0004, 1, 7, 0x0005_0000, 0x0010_8001]);
+        assert_eq!(read(&packet, 7, NOW).packets_wanted, 1 + 3);
+        let other = words(&[0x8fcd_0004, 1, 7, 0x0005_0000, 0x0010_8001]);
+        assert_eq!(read(&other, 7, NOW).packets_wanted, 0, "feedback on congestion");
     }
 
     proptest! {

@@ -9,21 +9,24 @@ use tokio::sync::mpsc;
 use super::candidate::Candidate;
 use super::course::{self, Course, Heard, LOOK_EVERY, Step};
 use super::engine::{Engine, Event, Listener, Settings};
-use super::offer::CANDIDATES_MAX;
 use crate::admission::Permit;
 use crate::clock::Timestamp;
 use crate::distributor::Cause;
 use crate::egress::feed::FeedEnd;
 use crate::egress::session::{End, Registration, Session};
 use crate::guard::Cleanup;
+use crate::metrics::{self, Metrics};
 use crate::shutdown::Stopping;
 
 /// What an engine calls with every report.
-pub fn listener(heard: &Arc<Heard>, session: &Arc<Session>) -> Listener {
+pub fn listener(heard: &Arc<Heard>, session: &Arc<Session>, metrics: &Arc<Metrics>) -> Listener {
     let (heard, session) = (Arc::clone(heard), Arc::clone(session));
+    let metrics = Arc::clone(metrics);
     Box::new(move |report| {
         if heard.hear(&session.stats, report, Timestamp::now()) {
             session.rendition.hub.request_key_frame(Cause::Viewer);
+        } else if report.key_frame_requests > 0 {
+            metrics.refused(metrics::WEBRTC_DOOR, "key-frame-requests");
         }
     })
 }
@@ -85,7 +88,7 @@ impl<E: Engine> Running<E> {
         let mut feed: Option<Feed> = None;
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut candidates_left = CANDIDATES_MAX;
+        let mut more_candidates = true;
         for event in std::mem::take(&mut self.early) {
             if let Some(end) = self.event(Some(event), session, &mut course, &mut feed) {
                 return end;
@@ -100,7 +103,7 @@ impl<E: Engine> Running<E> {
                 () = self.stopping.wait() => News::Stopping,
                 event = self.events.recv() => News::Event(event),
                 end = fed(&mut feed) => News::Fed(end),
-                candidate = self.remote.recv(), if candidates_left > 0 => News::Remote(candidate),
+                candidate = self.remote.recv(), if more_candidates => News::Remote(candidate),
                 _ = tick.tick() => News::Tick,
             };
             let end = match news {
@@ -109,10 +112,10 @@ impl<E: Engine> Running<E> {
                 News::Event(event) => self.event(event, session, &mut course, &mut feed),
                 News::Fed(end) => Some(feed_end(session, end)),
                 News::Remote(candidate) => {
-                    candidates_left = candidate.map_or(0, |candidate| {
-                        self.engine.add_candidate(&candidate);
-                        candidates_left - 1
-                    });
+                    match candidate {
+                        Some(candidate) => self.engine.add_candidate(&candidate),
+                        None => more_candidates = false,
+                    }
                     None
                 }
                 News::Tick => self.obey(course.look(Timestamp::now()), session, &mut feed),
@@ -147,6 +150,15 @@ impl<E: Engine> Running<E> {
             Some(Event::Connection(connection)) => {
                 tracing::debug!(session = %session.id, ?connection, "connection");
                 self.obey(course.connection(connection, Timestamp::now()), session, feed)
+            }
+            Some(Event::Impostor) => {
+                let address = session.address;
+                tracing::warn!(
+                    session = %session.id, %address,
+                    "the peer's certificate is not the one in its offer; somebody may be in between"
+                );
+                self.settings.metrics.refused(metrics::WEBRTC_DOOR, "fingerprint-mismatch");
+                Some(End::FingerprintMismatch)
             }
             Some(Event::Failed(error)) => {
                 tracing::error!(session = %session.id, error, "the WebRTC engine failed");
@@ -192,4 +204,37 @@ fn feed_end(session: &Session, end: FeedEnd) -> End {
         tracing::error!(session = %session.id, %error, "the pipeline takes no more frames");
     }
     course::feed_end(session.end_reason(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Rendition;
+    use crate::distributor::{self, Limits};
+    use crate::egress::session::{Registry, Transport};
+    use crate::egress::webrtc::rtcp::Report;
+
+    #[test]
+    fn a_flood_of_requests_asks_the_camera_once_and_the_rest_is_counted_as_refused() {
+        let limits =
+            Limits { ring_frames: 16, subscribers_max: 4, lag_frames_max: 12, join_frames_max: 8 };
+        let (_publisher, hub) = distributor::channel(limits).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let rendition = Rendition::new("cam".into(), "main".into(), hub);
+        let registry = Registry::new(Arc::clone(&metrics));
+        let address = ([127, 0, 0, 1], 9).into();
+        let registration = registry.register(Transport::Webrtc, rendition, address, None);
+        let session = registration.session();
+        let listener = listener(&Arc::default(), session, &metrics);
+        let labels = [metrics::WEBRTC_DOOR, "key-frame-requests"];
+        for _ in 0..1_000 {
+            listener(Report { key_frame_requests: 1, ..Report::default() });
+            listener(Report::default());
+        }
+        let passed = session.rendition.hub.key_frame_requests(Cause::Viewer);
+        let refused = metrics.requests_refused.with_label_values(&labels).get();
+        assert!(passed >= 1 && refused >= 1, "{passed} {refused}");
+        assert_eq!(passed + refused, 1_000);
+        session.end(End::Left);
+    }
 }

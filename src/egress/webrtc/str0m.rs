@@ -19,23 +19,24 @@ use tokio::task::JoinHandle;
 
 use super::candidate::Candidate;
 use super::engine::{Accepted, Engine, EngineError, Opening, Settings};
+use crate::config;
 use crate::distributor::Subscriber;
 use crate::egress::feed::FeedEnd;
 use crate::egress::session::Session;
 use crate::egress::tally::Tally;
 use crate::frame::Frame;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use connection::Connection;
 use driver::{Command, Driver, Feeding};
 
 /// Commands that may wait for a viewer's task: one feed, one goodbye, and its candidates.
-const COMMANDS_MAX: usize = super::offer::CANDIDATES_MAX + 2;
+const COMMANDS_MAX: usize = config::CANDIDATES_MAX + 2;
 
 /// Bound on the goodbye, which takes less than a millisecond.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all sessions of a server share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
     sockets: udp::Sockets,
     identity: OnceLock<Identity>,
@@ -49,6 +50,13 @@ struct Identity {
 }
 
 impl Shared {
+    /// Nothing yet.
+    pub fn new(metrics: &Metrics) -> Self {
+        let labels = [metrics::WEBRTC_DOOR, "datagrams"];
+        let refused = metrics.requests_refused.with_label_values(&labels);
+        Self { sockets: udp::Sockets::new(refused), identity: OnceLock::new() }
+    }
+
     /// Makes the certificate.
     ///
     /// # Errors

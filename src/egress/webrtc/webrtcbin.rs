@@ -16,13 +16,14 @@ use gst_webrtc::{WebRTCSDPType, WebRTCSessionDescription};
 use super::answer::{Source, Transport};
 use super::candidate::Candidate;
 use super::engine::{Accepted, Engine, EngineError, Event, Opening, Settings};
+use super::fingerprint;
 use super::liveness::Connection;
 use crate::distributor::Subscriber;
 use crate::egress::feed::{self, FeedEnd};
 use crate::egress::session::Session;
 use crate::frame::Frame;
 use crate::guard::{BusWatch, Pipeline, Signal, Stack, Teardowns};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 pub use build::warm_up;
 
@@ -53,7 +54,7 @@ pub struct Webrtcbin {
 impl Engine for Webrtcbin {
     async fn open(opening: Opening, settings: &Settings) -> Result<(Self, Accepted), EngineError> {
         // Building takes milliseconds, but loads plugins the first time.
-        let settings = settings.clone();
+        let (settings, metrics) = (settings.clone(), Arc::clone(&settings.metrics));
         let built = tokio::task::spawn_blocking(move || {
             let built = build::Built::new(&opening, &settings)?;
             let source = (built.ssrc, built.cname.clone());
@@ -65,7 +66,7 @@ impl Engine for Webrtcbin {
         let transport = engine.negotiate(&opening).await?;
         let rtx_ssrc = build::retransmit(&engine.bin, ssrc);
         engine.hear_goodbye(&opening);
-        engine.listen(ssrc, opening)?;
+        engine.listen(ssrc, opening, &metrics)?;
         Ok((engine, Accepted { transport, source: Source { ssrc, rtx_ssrc, cname } }))
     }
 
@@ -136,6 +137,7 @@ impl Webrtcbin {
         let mut guards = Stack::new();
         let closed = Arc::new(AtomicBool::new(false));
         let news = News { events: opening.events.clone(), closed: Arc::clone(&closed) };
+        let fingerprint = opening.offer.transport.fingerprint.clone();
         let stamps = packets::stamp(&payloader, opening.offer.extensions, &opening.offer.mid);
         guards.push(stamps);
         let watch = BusWatch::add(&pipeline, {
@@ -143,7 +145,7 @@ impl Webrtcbin {
             move |message| news.bus(message)
         });
         guards.push(watch);
-        for signal in news.connect(&bin) {
+        for signal in news.connect(&bin, fingerprint) {
             guards.push(signal);
         }
         let (name, teardowns) = (opening.name.clone(), settings.teardowns.clone());
@@ -188,9 +190,16 @@ impl Webrtcbin {
     }
 
     /// Hears the viewer's RTCP.
-    fn listen(&mut self, ssrc: u32, opening: Opening) -> Result<(), EngineError> {
+    fn listen(
+        &mut self,
+        ssrc: u32,
+        opening: Opening,
+        metrics: &Metrics,
+    ) -> Result<(), EngineError> {
         let pad = build::rtcp_pad(&self.bin).ok_or_else(|| failed("webrtcbin has no RTCP pad"))?;
-        self.guards.push(packets::listen(&pad, ssrc, opening.listener));
+        let labels = [metrics::WEBRTC_DOOR, "reports"];
+        let refused = metrics.requests_refused.with_label_values(&labels);
+        self.guards.push(packets::listen(&pad, ssrc, opening.listener, refused));
         Ok(())
     }
 }
@@ -219,7 +228,7 @@ impl News {
         }
     }
 
-    fn connect(&self, bin: &gst::Element) -> [Signal; 3] {
+    fn connect(&self, bin: &gst::Element, fingerprint: String) -> [Signal; 3] {
         let news = self.clone();
         let candidate = bin.connect("on-ice-candidate", false, move |values| {
             let line = values.get(2).and_then(|value| value.get::<String>().ok());
@@ -238,10 +247,21 @@ impl News {
         });
         let news = self.clone();
         let connection = bin.connect_notify(Some("connection-state"), move |bin, _| {
-            news.say(Event::Connection(connection(bin.property("connection-state"))));
+            let connection = connection(bin.property("connection-state"));
+            // webrtcbin before 1.28 connects to whoever shakes hands.
+            if connection == Connection::Connected && !is_promised(bin, &fingerprint) {
+                return news.say(Event::Impostor);
+            }
+            news.say(Event::Connection(connection));
         });
         [candidate, gathering, connection].map(|id| Signal::new(bin, id))
     }
+}
+
+/// Whether the certificate that the peer has shown has this fingerprint.
+fn is_promised(bin: &gst::Element, fingerprint: &str) -> bool {
+    let shown = build::dtls_transport(bin).and_then(|transport| transport.remote_certificate());
+    shown.is_some_and(|pem| fingerprint::matches(fingerprint, &pem))
 }
 
 fn connection(state: gst_webrtc::WebRTCPeerConnectionState) -> Connection {

@@ -29,6 +29,7 @@ use crate::auth::Auth;
 use crate::catalog::{Camera, Catalog, Control, ControlError, ControlRequest, Rendition};
 use crate::clock::Timestamp;
 use crate::config;
+use crate::descriptors::Guest;
 use crate::distributor::{self, Publisher};
 use crate::egress::session::{Registry, SessionId, Transport};
 use crate::egress::webrtc::servers::IceServer;
@@ -55,6 +56,10 @@ struct Pretender {
 }
 
 impl Signalling for Pretender {
+    fn guest(&self) -> Guest {
+        Guest::Http
+    }
+
     fn open(&self, viewer: Viewer) -> BoxFuture<'static, Result<Opened, OpenError>> {
         let registry = self.registry.clone();
         Box::pin(async move {
@@ -92,6 +97,9 @@ impl Signalling for Pretender {
     fn add_candidate(&self, session: &SessionId, one: Candidate) -> Result<(), CandidateError> {
         if self.registry.get(session.as_str()).is_none() {
             return Err(CandidateError::Gone);
+        }
+        if one.candidate.contains("one-too-many") {
+            return Err(CandidateError::TooMany);
         }
         if one.candidate.contains("nonsense") {
             return Err(CandidateError::Malformed("nonsense".into()));

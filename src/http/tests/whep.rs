@@ -158,3 +158,68 @@ async fn options_and_head_say_what_may_be_sent() {
     let options = site.request("OPTIONS", &path).send().await.unwrap();
     assert_eq!(options.headers()["accept-patch"], "application/trickle-ice-sdpfrag");
 }
+
+/// What `/metrics` has counted as refused for this reason.
+async fn refused(site: &Site, reason: &str) -> u64 {
+    let metrics = site.get("/metrics").await.text().await.unwrap();
+    let line = format!("lensline_requests_refused_total{{door=\"http\",reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|one| one.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_session_may_be_changed_so_often_a_second_and_then_not_for_a_moment() {
+    let site = Site::open().await;
+    let ((path, etag), (other, other_etag)) = (join(&site).await, join(&site).await);
+    let send = async |path: &str, etag: &str| {
+        patch(&site, path).header("if-match", etag).body(FRAGMENT).send().await.unwrap()
+    };
+    let limit = u64::from(crate::admission::SessionLimits::default().messages_per_second_max);
+    let began = std::time::Instant::now();
+    let mut passed = 0;
+    let answer = loop {
+        let answer = send(&path, &etag).await;
+        if answer.status() != 204 {
+            break answer;
+        }
+        passed += 1;
+    };
+    // What comes back while they are sent.
+    let earned = 1 + limit * (1 + began.elapsed().as_secs());
+    assert!((limit..=limit + earned).contains(&passed), "{passed}");
+    assert_eq!(answer.headers()["retry-after"], "1");
+    problem(answer, 429, "too-many-patches").await;
+    assert_eq!(refused(&site, "too-many-patches").await, 1);
+    assert_eq!(send(&other, &other_etag).await.status(), 204, "another's are not counted with it");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(send(&path, &etag).await.status(), 204);
+}
+
+#[tokio::test]
+async fn a_candidate_too_many_is_told_as_that() {
+    let site = Site::open().await;
+    let (path, etag) = join(&site).await;
+    let patch = patch(&site, &path).header("if-match", &etag);
+    let answer = patch.body("a=candidate:one-too-many\r\n").send().await.unwrap();
+    problem(answer, 422, "too-many-candidates").await;
+    assert_eq!(site.registry.list().len(), 1, "the session goes on");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_by_its_short_name_and_never_by_a_stranger_s_words() {
+    let site = Site::open().await;
+    let foreign = site.request("GET", "/").header("origin", "https://evil.example");
+    let refusals = [
+        (site.get("/whep/secret-name").await.status(), 405, "wrong-method"),
+        (site.offer("/whep/secret-name", OFFER).await.status(), 404, "unknown-camera"),
+        (site.offer("/whep/sim", "bad offer").await.status(), 422, "bad-offer"),
+        (site.get("/secret-name").await.status(), 404, "not-found"),
+        (foreign.send().await.unwrap().status(), 403, "foreign-origin"),
+        (site.get("/snapshot/sim.gif").await.status(), 404, "not-found"),
+    ];
+    for (status, expected, reason) in refusals {
+        assert_eq!(status, expected, "{reason}");
+        assert!(refused(&site, reason).await >= 1, "{reason}");
+    }
+    let metrics = site.get("/metrics").await.text().await.unwrap();
+    assert!(!metrics.contains("secret-name"), "{metrics}");
+}

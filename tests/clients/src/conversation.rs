@@ -61,6 +61,11 @@ impl RtspConversation {
         Self { stream: BufReader::new(stream), url, cseq: 0, session: None }
     }
 
+    /// The connection itself, for what is no conversation any more.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// Sends a request and reads its answer; media that comes in between is dropped.
     ///
     /// # Panics

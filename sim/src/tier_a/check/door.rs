@@ -108,6 +108,8 @@ impl Checker {
                 let recent = |at: &&Duration| now - **at <= Duration::from_secs(1);
                 self.door.joins.iter().filter(recent).count() >= max as usize
             }
+            // This world has no descriptors to run out of.
+            Refusal::Descriptors => false,
         };
         self.hold(just, Rule::Admission, || format!("{} is refused: {refusal}", name));
     }

@@ -166,7 +166,142 @@ fn mangle(text: &str, at: usize, with: &str, length: usize) -> String {
     format!("{}{with}{}", &text[..at], &text[end.unwrap_or(text.len())..])
 }
 
+#[test]
+fn what_stands_for_two_things_or_for_nothing_is_refused() {
+    let good = offer(CHROMIUM);
+    let with = |from: &str, to: &str| Offer::parse(&good.replace(from, to), None);
+    let twice = with("a=extmap:5 ", "a=extmap:4 ");
+    assert_eq!(twice, Err(OfferError::Attribute("extmap")), "one id for two extensions");
+    assert_eq!(with("a=mid:0", "a=mid:1"), Err(OfferError::Attribute("mid")), "one name for two");
+    assert_eq!(with("m=video 9", "m=video 0"), Err(OfferError::NoVideo), "a section not in use");
+    assert!(with("m=video 9", "m=video 0").is_err());
+    let bundled =
+        good.replace("m=video 9", "m=video 0").replace("a=mid:1", "a=mid:1\r\na=bundle-only");
+    assert!(Offer::parse(&bundled, None).is_ok());
+    let itself = with("a=rtpmap:114 rtx", "a=rtpmap:109 rtx").unwrap();
+    assert_eq!(itself.codec.rtx_payload_type, None, "what would retransmit itself");
+    for pwd in ["0123456789abcdefABCDE", &"x".repeat(257), "0123456789abcdef ABCDEF"] {
+        let refused = with("0123456789abcdefABCDEF+/", pwd);
+        assert_eq!(refused, Err(OfferError::Attribute("ice-pwd")), "{pwd}");
+    }
+    assert!(with("0123456789abcdefABCDEF+/", &"x".repeat(256)).is_ok());
+    for ufrag in ["abc", "ab\u{e9}d", &"x".repeat(257), "a:b:c"] {
+        let refused = with("a=ice-ufrag:h4xY", &format!("a=ice-ufrag:{ufrag}"));
+        assert_eq!(refused, Err(OfferError::Attribute("ice-ufrag")), "{ufrag}");
+    }
+    for role in ["holdconn", "ACTPASS", "actpass active", ""] {
+        let refused = with("a=setup:actpass", &format!("a=setup:{role}"));
+        assert_eq!(refused, Err(OfferError::Attribute("setup")), "{role}");
+    }
+    for id in ["42e01", "42e01f0", "+2e01f", "42e01g", ""] {
+        let codec = format!("96 H264/90000 packetization-mode=1;profile-level-id={id}");
+        assert_eq!(Offer::parse(&offer(&codec), None), Err(OfferError::NoH264), "{id}");
+    }
+}
+
+#[test]
+fn a_bundle_is_answered_where_one_was_offered() {
+    let good = offer(CHROMIUM);
+    assert!(Offer::parse(&good, None).unwrap().bundled);
+    for group in ["a=group:LS 0 1", "a=group:BUNDLE 0", "a=group:BUNDLE"] {
+        let other = good.replace("a=group:BUNDLE 0 1", group);
+        assert!(!Offer::parse(&other, None).unwrap().bundled, "{group}");
+    }
+}
+
+/// Offers that browsers and libraries have made, by file.
+fn corpus() -> Vec<(String, String)> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/offers");
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let sdp = files.filter(|path| path.extension().is_some_and(|extension| extension == "sdp"));
+    let read = sdp.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+    let mut read: Vec<_> = read.collect();
+    read.sort();
+    assert!(read.len() >= 4);
+    read
+}
+
+#[test]
+fn every_offer_of_the_corpus_is_understood_and_handed_on_as_it_was_understood() {
+    for (name, text) in corpus() {
+        let offer =
+            Offer::parse(&text, Some("42c01f")).unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert_handed_on(&offer);
+        assert!(offer.bundled, "{name}");
+        for (from, to) in [("a=fingerprint:sha-256", "a=fingerprint:sha-1"), ("H264", "VP8")] {
+            assert!(Offer::parse(&text.replace(from, to), None).is_err(), "{name}: {to}");
+        }
+    }
+}
+
+/// What an engine gets is plain text that says what was understood, and no more.
+fn assert_handed_on(offer: &Offer) {
+    let reduced = offer.reduced();
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n');
+    assert!(reduced.bytes().all(is_plain) && reduced.len() < 4_096, "{reduced}");
+    let again = Offer::parse(&reduced, Some("42c01f")).unwrap();
+    assert_eq!(again.transport, offer.transport);
+    assert_eq!(again.codec.payload_type, offer.codec.payload_type);
+    assert_eq!(again.codec.rtx_payload_type, offer.codec.rtx_payload_type);
+    assert_eq!(again.sections.len(), 1);
+}
+
+/// Lines that stand where they should not.
+const INTRUDERS: [&str; 12] = [
+    "v=0",
+    "m=video 9 UDP/TLS/RTP/SAVPF 96",
+    "m=audio 0 RTP/AVP 0",
+    "a=mid:0",
+    "a=setup:passive",
+    "a=ice-ufrag:x",
+    "a=fingerprint:md5 00:11",
+    "a=fmtp:96 profile-level-id=ffffff;packetization-mode=1",
+    "a=rtpmap:96 H264/90000",
+    "a=extmap:15 urn:ietf:params:rtp-hdrext:sdes:mid",
+    "a=candidate:1 1 udp 1 127.0.0.1 22 typ host",
+    "a=\0",
+];
+
 proptest! {
+    #[test]
+    fn no_offer_of_the_corpus_with_lines_moved_about_upsets_the_reader(
+        file in any::<prop::sample::Index>(),
+        moves in prop::collection::vec((0u8..5, any::<usize>(), any::<usize>()), 1..12),
+        end in prop::sample::select(vec!["\r\n", "\n"]),
+    ) {
+        let corpus = corpus();
+        let mut lines: Vec<&str> = file.get(&corpus).1.lines().collect();
+        for (kind, one, other) in moves {
+            let (one, other) = (one % lines.len(), other % lines.len());
+            match kind {
+                0 if lines.len() > 2 => drop(lines.remove(one)),
+                1 => lines.swap(one, other),
+                2 => lines.insert(one, lines[other]),
+                3 => lines.insert(one, INTRUDERS[other % INTRUDERS.len()]),
+                _ => lines.truncate(one.max(2)),
+            }
+        }
+        if let Ok(offer) = Offer::parse(&lines.join(end), Some("42c01f")) {
+            assert_handed_on(&offer);
+        }
+    }
+
+    #[test]
+    fn no_offer_of_the_corpus_with_bytes_changed_upsets_the_reader(
+        file in any::<prop::sample::Index>(),
+        changes in prop::collection::vec(
+            (any::<usize>(), "\\PC{0,6}|\r\n|\0|:|=| |[0-9]{1,20}", 0usize..40), 1..6),
+    ) {
+        let corpus = corpus();
+        let mut text = file.get(&corpus).1.clone();
+        for (at, with, length) in changes {
+            text = mangle(&text, at, &with, length);
+        }
+        if let Ok(offer) = Offer::parse(&text, Some("42c01f")) {
+            assert_handed_on(&offer);
+        }
+    }
+
     #[test]
     fn no_mangled_offer_upsets_the_reader_or_reaches_an_engine_unread(
         changes in prop::collection::vec((any::<usize>(), "\\PC{0,6}|\r\n|\0|:|=| ", 0usize..40), 1..6)

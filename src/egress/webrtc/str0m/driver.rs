@@ -1,5 +1,6 @@
 //! One viewer's task: datagrams, frames and time in, packets and news out.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,13 +69,20 @@ pub struct Driver {
 enum Over {
     /// It was told to, or nobody is left to tell it anything.
     Told,
+    /// The peer is not who its offer said.
+    Impostor,
     /// The connection cannot go on.
     Failed(String),
 }
 
 impl From<RtcError> for Over {
     fn from(error: RtcError) -> Self {
-        Self::Failed(error.to_string())
+        match error {
+            // Nothing but the fingerprint is ever compared with what the offer said: the rest of
+            // it str0m never sees.
+            RtcError::RemoteSdp(_) => Self::Impostor,
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -108,12 +116,15 @@ impl Driver {
             self.say(Event::Candidate(Candidate::host(address, index)));
         }
         self.say(Event::Gathered);
-        if let Err(Over::Failed(error)) = self.drive().await {
-            self.say(Event::Failed(error));
+        match self.drive().await {
+            Err(Over::Impostor) => self.say(Event::Impostor),
+            Err(Over::Failed(error)) => self.say(Event::Failed(error)),
+            Ok(never) => match never {},
+            Err(Over::Told) => {}
         }
     }
 
-    async fn drive(&mut self) -> Result<(), Over> {
+    async fn drive(&mut self) -> Result<Infallible, Over> {
         loop {
             let wake_at = self.flush().await?;
             tokio::select! {

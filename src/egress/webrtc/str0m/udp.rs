@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use prometheus::IntCounter;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -21,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use super::stun;
 use crate::config::PortRange;
+use crate::rate::Rate;
 
 /// Longest datagram that is looked at; peers keep to some 1,300 bytes.
 const DATAGRAM_BYTES_MAX: usize = 2048;
@@ -34,6 +36,10 @@ const PEERS_MAX: usize = 32;
 
 /// Checks a second from addresses that a session does not know yet.
 const STRANGERS_PER_SECOND_MAX: u32 = 64;
+
+/// Datagrams a second from the viewer itself. Feedback on every frame, checks and reports are some
+/// two hundred.
+const DATAGRAMS_PER_SECOND_MAX: u32 = 1_000;
 
 /// What the kernel is asked to hold in each direction; it may grant less. A key frame for fifty
 /// viewers is some megabytes.
@@ -61,12 +67,18 @@ pub struct Datagram {
 }
 
 /// Every socket that is open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sockets {
     open: Mutex<HashMap<IpAddr, Weak<Socket>>>,
+    refused: IntCounter,
 }
 
 impl Sockets {
+    /// None yet. What is not let through to a session is counted in `refused`.
+    pub fn new(refused: IntCounter) -> Self {
+        Self { open: Mutex::default(), refused }
+    }
+
     /// The socket on an address, opened where no session has it open.
     ///
     /// # Errors
@@ -76,7 +88,7 @@ impl Sockets {
         if let Some(socket) = open.get(&address).and_then(Weak::upgrade) {
             return Ok(socket);
         }
-        let socket = Arc::new(Socket::open(address, ports)?);
+        let socket = Arc::new(Socket::open(address, ports, self.refused.clone())?);
         open.retain(|_, socket| socket.strong_count() > 0);
         open.insert(address, Arc::downgrade(&socket));
         Ok(socket)
@@ -96,9 +108,9 @@ pub struct Socket {
 }
 
 impl Socket {
-    fn open(address: IpAddr, ports: Option<PortRange>) -> io::Result<Self> {
+    fn open(address: IpAddr, ports: Option<PortRange>, refused: IntCounter) -> io::Result<Self> {
         let udp = Arc::new(UdpSocket::from_std(bind(address, ports)?.into())?);
-        let routes = Arc::new(Mutex::new(Routes::default()));
+        let routes = Arc::new(Mutex::new(Routes::new(refused)));
         let address = udp.local_addr()?;
         let reader = tokio::spawn(read(Arc::clone(&udp), address, Arc::clone(&routes)));
         let segments = AtomicBool::new(true);
@@ -226,7 +238,7 @@ async fn read(udp: Arc<UdpSocket>, destination: SocketAddr, routes: Arc<Mutex<Ro
 }
 
 /// Which session a datagram is for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Routes {
     /// By the name a session has in ICE, which peers put into their checks.
     by_name: HashMap<Arc<str>, Named>,
@@ -235,30 +247,42 @@ struct Routes {
     by_peer: HashMap<SocketAddr, (Arc<str>, u64)>,
     /// Peers learned so far.
     learned: u64,
+    refused: IntCounter,
 }
 
 /// What is known of a session by its name.
 #[derive(Debug)]
 struct Named {
     inbox: mpsc::Sender<Datagram>,
-    /// Checks from addresses that are not known, in the second that began at `since`.
-    strangers: u32,
+    /// Checks from addresses that are not known.
+    strangers: Rate,
+    /// Datagrams from those that are.
+    datagrams: Rate,
     since: Instant,
 }
 
 impl Routes {
+    fn new(refused: IntCounter) -> Self {
+        Self { by_name: HashMap::new(), by_peer: HashMap::new(), learned: 0, refused }
+    }
+
     fn find(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<mpsc::Sender<Datagram>> {
         let Some(name) = stun::local_name(bytes) else {
             let (name, _) = self.by_peer.get(&source)?;
-            return self.by_name.get(name).map(|named| named.inbox.clone());
+            let named = self.by_name.get_mut(name)?;
+            return named.admits(true, &self.refused);
         };
         let is_known = self.by_peer.get(&source).is_some_and(|(owner, _)| &**owner == name);
-        let named = self.by_name.get_mut(name)?;
-        (is_known || named.admits_stranger()).then(|| named.inbox.clone())
+        self.by_name.get_mut(name)?.admits(is_known, &self.refused)
     }
 
     fn open(&mut self, name: &Arc<str>, inbox: mpsc::Sender<Datagram>) {
-        let named = Named { inbox, strangers: 0, since: Instant::now() };
+        let named = Named {
+            inbox,
+            strangers: Rate::new(STRANGERS_PER_SECOND_MAX),
+            datagrams: Rate::new(DATAGRAMS_PER_SECOND_MAX),
+            since: Instant::now(),
+        };
         self.by_name.insert(Arc::clone(name), named);
     }
 
@@ -285,14 +309,16 @@ impl Routes {
 }
 
 impl Named {
-    /// Each stranger costs the session a candidate to try, so they are let in slowly.
-    fn admits_stranger(&mut self) -> bool {
-        let now = Instant::now();
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
-            (self.since, self.strangers) = (now, 0);
+    /// Where a datagram goes, if it may. Each stranger costs the session a candidate to try, so they
+    /// are let in slowly; and what a peer of its own sends is read only as fast as an honest one
+    /// could have cause to send, so that a flood costs no more than its reception.
+    fn admits(&mut self, is_known: bool, refused: &IntCounter) -> Option<mpsc::Sender<Datagram>> {
+        let rate = if is_known { &mut self.datagrams } else { &mut self.strangers };
+        if rate.take(self.since.elapsed()) {
+            return Some(self.inbox.clone());
         }
-        self.strangers += 1;
-        self.strangers <= STRANGERS_PER_SECOND_MAX
+        refused.inc();
+        None
     }
 }
 
@@ -358,14 +384,22 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(5);
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn counter() -> IntCounter {
+        IntCounter::new("refused", "In a test").unwrap()
+    }
+
+    fn sockets() -> Sockets {
+        Sockets::new(counter())
+    }
+
     async fn received(inbox: &mut mpsc::Receiver<Datagram>) -> Datagram {
         tokio::time::timeout(BOUND, inbox.recv()).await.unwrap().unwrap()
     }
 
     #[tokio::test]
     async fn datagrams_find_the_session_by_name_and_then_by_sender() {
-        let sockets = Sockets::default();
-        let socket = sockets.at(LOOPBACK, None).unwrap();
+        let all = sockets();
+        let socket = all.at(LOOPBACK, None).unwrap();
         let (mut first, mut first_inbox) = Line::open("first", vec![Arc::clone(&socket)]);
         let (mut second, mut second_inbox) = Line::open("second", vec![Arc::clone(&socket)]);
         let peer = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
@@ -394,8 +428,8 @@ mod tests {
 
     #[tokio::test]
     async fn answers_from_where_a_session_sent_to_find_it() {
-        let sockets = Sockets::default();
-        let socket = sockets.at(LOOPBACK, None).unwrap();
+        let all = sockets();
+        let socket = all.at(LOOPBACK, None).unwrap();
         let (mut line, mut inbox) = Line::open("name", vec![Arc::clone(&socket)]);
         let peer = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
         let peer_address = peer.local_addr().unwrap();
@@ -409,7 +443,7 @@ mod tests {
     /// A burst arrives as the datagrams it is made of, also where the kernel takes one at a time.
     #[tokio::test]
     async fn a_burst_arrives_as_datagrams() {
-        let socket = Sockets::default().at(LOOPBACK, None).unwrap();
+        let socket = sockets().at(LOOPBACK, None).unwrap();
         let (mut line, _inbox) = Line::open("name", vec![Arc::clone(&socket)]);
         let peer = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
         let to = peer.local_addr().unwrap();
@@ -436,18 +470,17 @@ mod tests {
 
     #[tokio::test]
     async fn one_socket_serves_all_and_closes_after_the_last() {
-        let sockets = Sockets::default();
+        let all = sockets();
         let port = std::net::UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port();
         let range = Some(PortRange { first: port, last: port });
-        let (one, two) =
-            (sockets.at(LOOPBACK, range).unwrap(), sockets.at(LOOPBACK, range).unwrap());
+        let (one, two) = (all.at(LOOPBACK, range).unwrap(), all.at(LOOPBACK, range).unwrap());
         assert!(Arc::ptr_eq(&one, &two));
         assert_eq!(one.address.port(), port);
-        let taken = Sockets::default().at(LOOPBACK, range).unwrap_err();
+        let taken = sockets().at(LOOPBACK, range).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         drop((one, two));
         let again = tokio::time::timeout(BOUND, async {
-            while sockets.at(LOOPBACK, range).is_err() {
+            while all.at(LOOPBACK, range).is_err() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         });
@@ -456,7 +489,7 @@ mod tests {
 
     #[test]
     fn a_session_has_so_many_peers_and_the_oldest_goes_first() {
-        let mut routes = Routes::default();
+        let mut routes = Routes::new(counter());
         let name: Arc<str> = "name".into();
         let peer = |port| SocketAddr::new(LOOPBACK, port);
         for port in 1..100 {
@@ -470,7 +503,7 @@ mod tests {
 
     #[test]
     fn strangers_with_the_right_name_are_let_in_slowly() {
-        let mut routes = Routes::default();
+        let mut routes = Routes::new(counter());
         let name: Arc<str> = "name".into();
         let (sender, _receiver) = mpsc::channel(1);
         routes.open(&name, sender);
@@ -478,5 +511,23 @@ mod tests {
         let mut found = |port| routes.find(SocketAddr::new(LOOPBACK, port), &check).is_some();
         let admitted = (1..=1_000).filter(|&port| found(port)).count();
         assert!((64..=128).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn a_viewer_that_floods_is_read_as_fast_as_an_honest_one_could_send_and_no_faster() {
+        let mut routes = Routes::new(counter());
+        let (sender, _receiver) = mpsc::channel(1);
+        for name in ["flood", "other"] {
+            routes.open(&name.into(), sender.clone());
+        }
+        let (flood, other) = (SocketAddr::new(LOOPBACK, 1), SocketAddr::new(LOOPBACK, 2));
+        routes.learn(flood, &"flood".into(), true);
+        routes.learn(other, &"other".into(), true);
+        let began = Instant::now();
+        let passed = (0..20_000).filter(|_| routes.find(flood, b"\x81\xce").is_some()).count();
+        let most = 1_000 * (2 + usize::try_from(began.elapsed().as_secs()).unwrap());
+        assert!((1_000..=most).contains(&passed), "{passed}");
+        assert_eq!(routes.refused.get(), 20_000 - passed as u64);
+        assert!(routes.find(other, b"\x81\xce").is_some(), "another's are read");
     }
 }

@@ -1,17 +1,18 @@
 //! What is done per packet: header extensions on the way out, reports on the way in.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use gst::prelude::*;
 use gst_rtp::RTPBuffer;
 use gst_rtp::rtp_buffer::Writable;
+use prometheus::IntCounter;
 
 use super::super::engine::Listener;
 use super::super::offer::Extensions;
 use super::super::rtcp;
 use crate::clock::Timestamp;
 use crate::guard::Probe;
+use crate::rate::Rate;
 
 /// Seconds from NTP's epoch, 1900, to Unix'.
 const NTP_EPOCH_SECONDS: u64 = 2_208_988_800;
@@ -75,23 +76,59 @@ fn ntp(captured: Timestamp) -> u64 {
     (unix.as_secs() + NTP_EPOCH_SECONDS) << 32 | fraction
 }
 
-/// Hands what the viewer reports on `pad` about the stream `ssrc` to `listener`.
-pub fn listen(pad: &gst::Pad, ssrc: u32, listener: Listener) -> Option<Probe> {
+/// Reports a second, and packets a second asked for again, that are looked at: above what a viewer
+/// on a bad path has cause to send. rtprtxsend has no bound of its own.
+const REPORTS_PER_SECOND_MAX: u32 = 200;
+const PACKETS_WANTED_PER_SECOND_MAX: u32 = 500;
+
+/// Hands what the viewer reports on `pad` about the stream `ssrc` to `listener`. What comes too fast
+/// goes no further, and is counted in `refused`.
+pub fn listen(pad: &gst::Pad, ssrc: u32, listener: Listener, refused: IntCounter) -> Option<Probe> {
+    let rates = Mutex::new(Rates::default());
     let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-    Probe::add(pad, mask, move |_, info| {
+    Probe::add(pad, mask, move |pad, info| {
+        let now = Timestamp::now_on(pad);
         let hear = |packet: &gst::BufferRef| {
-            if let Ok(bytes) = packet.map_readable() {
-                let now: Duration = Timestamp::now().to_unix();
-                listener(rtcp::read(bytes.as_slice(), ssrc, now));
+            let Ok(bytes) = packet.map_readable() else { return true };
+            let report = rtcp::read(bytes.as_slice(), ssrc, now.to_unix());
+            let passes = rates.lock().is_ok_and(|mut rates| rates.pass(report, now));
+            if passes {
+                listener(report);
+            } else {
+                refused.inc();
             }
+            passes
         };
-        match &info.data {
+        let passes = match &info.data {
             Some(gst::PadProbeData::Buffer(packet)) => hear(packet),
-            Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(hear),
-            _ => {}
-        }
-        gst::PadProbeReturn::Ok
+            // One that is too much takes the rest of its list along.
+            Some(gst::PadProbeData::BufferList(list)) => list.iter().all(hear),
+            _ => true,
+        };
+        if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
     })
+}
+
+/// How fast one viewer may report.
+struct Rates {
+    reports: Rate,
+    packets_wanted: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            reports: Rate::new(REPORTS_PER_SECOND_MAX),
+            packets_wanted: Rate::new(PACKETS_WANTED_PER_SECOND_MAX),
+        }
+    }
+}
+
+impl Rates {
+    fn pass(&mut self, report: rtcp::Report, now: Timestamp) -> bool {
+        let now = now.since(Timestamp::default());
+        self.reports.take(now) && self.packets_wanted.take_many(report.packets_wanted, now)
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +137,19 @@ mod harness;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_viewer_may_ask_again_for_so_many_packets_a_second_and_not_one_more() {
+        let mut rates = Rates::default();
+        let now = Timestamp::from_nanos(5_000_000_000);
+        let nack = |packets_wanted| rtcp::Report { packets_wanted, ..Default::default() };
+        assert!(rates.pass(nack(499), now) && rates.pass(nack(1), now));
+        assert!(!rates.pass(nack(1), now));
+        assert!((3..200).all(|_| rates.pass(nack(0), now)));
+        assert!(!rates.pass(nack(0), now), "the two-hundred-and-first report");
+        let later = now.plus(std::time::Duration::from_secs(1));
+        assert!(rates.pass(nack(500), later));
+    }
 
     #[test]
     fn capture_time_is_ntp_in_32_32() {

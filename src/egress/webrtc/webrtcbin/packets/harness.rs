@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use gst_check::Harness;
 
 use super::super::build;
 use super::*;
 use crate::frame::testing::{
-    DELTA, FRAMERATE, IDR, PPS, SPS, TEN_MINUTES, buffer, flush, harness, instant, push_list,
+    DELTA, FRAMERATE, IDR, PPS, SPS, TEN_MINUTES, buffer, flush, harness, instant, push_list, wind,
 };
 
 const SSRC: u32 = 0x1234_5678;
@@ -248,7 +249,8 @@ fn ear() -> (Harness, Arc<Mutex<Vec<rtcp::Report>>>, Option<Probe>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let reports = Arc::clone(&heard);
     let listener: Listener = Box::new(move |report| reports.lock().unwrap().push(report));
-    let probe = listen(&bin.static_pad("sink").unwrap(), SSRC, listener);
+    let refused = IntCounter::new("refused", "In a test").unwrap();
+    let probe = listen(&bin.static_pad("sink").unwrap(), SSRC, listener, refused);
     let mut harness = harness(&bin, Some("sink"), Some("src"));
     harness.set_src_caps(gst::Caps::new_empty_simple("application/x-rtcp"));
     (harness, heard, probe)
@@ -269,6 +271,7 @@ fn every_report_is_heard_once_however_it_is_pushed_and_none_after_the_end() {
     };
     // As many as there are frames: a viewer that reports on every one.
     for number in 0..u32::try_from(TEN_MINUTES / FRAMERATE).unwrap() {
+        wind(&harness, instant(u64::from(number) * FRAMERATE));
         let first = number * 30;
         for count in first..first + 20 {
             harness.push(report(count)).unwrap();
