@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Shared;
 use super::problem::Problem;
+use super::{Shared, extract};
 use crate::auth::{Auth, Credentials, Denied, Visitor};
 use crate::clock::Timestamp;
 use crate::log;
@@ -36,10 +37,11 @@ pub(super) enum Need {
 pub(super) async fn enter(
     State((shared, need)): State<(Arc<Shared>, Need)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let params = params.map_err(|error| extract::bad(error.body_text()))?;
     match visitor(&shared.http.auth, peer.ip(), request.headers()).await {
         Ok(visitor) => {
             permit(&visitor, need, &params, &request)?;

@@ -47,7 +47,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-fn bad(detail: String) -> Problem {
+/// What is said of an address that cannot be read.
+pub(super) fn bad(detail: String) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "bad-address",

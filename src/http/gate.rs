@@ -105,8 +105,16 @@ impl Gate {
             return Err(forbidden(
                 "wrong-host",
                 "This server answers only to loopback names",
-                "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/, or add the name to \
-                 server.allowed_hosts",
+                match self.tls {
+                    true => {
+                        "open it as https://127.0.0.1:PORT/ or https://localhost:PORT/, or add the \
+                         name to server.allowed_hosts"
+                    }
+                    false => {
+                        "open it as http://127.0.0.1:PORT/ or http://localhost:PORT/, or add the \
+                         name to server.allowed_hosts"
+                    }
+                },
             ));
         }
         if open && is_public_name(&name) {

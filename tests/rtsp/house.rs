@@ -1,6 +1,7 @@
 //! A camera, a catalog and an RTSP server, in this process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -202,14 +203,25 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Threads and file descriptors of this process, and live guards.
 pub fn belongings() -> (Vec<String>, usize, i64) {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let mut names: Vec<String> = tasks
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .map(|name| name.trim().to_string())
-        .collect();
-    names.sort();
+    // A thread that ends meanwhile can hide another (proc(5) promises no snapshot): without the one
+    // that looks it is no list.
+    let own = thread_name(Path::new("/proc/thread-self"));
+    let names = std::iter::repeat_with(thread_names).find(|names| names.contains(&own)).unwrap();
     let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
     (names, fds, live().map(|(_, count)| count).sum())
+}
+
+fn thread_names() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut names: Vec<String> = tasks.map(|task| thread_name(&task.path())).collect();
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    names
+}
+
+/// Empty where it has ended.
+fn thread_name(task: &Path) -> String {
+    std::fs::read_to_string(task.join("comm")).unwrap_or_default().trim().to_owned()
 }
 
 /// `videotestsrc` through `x264enc` into `publisher`, as the camera's tap does it.
