@@ -152,6 +152,7 @@ impl App {
             admission,
             auth,
             identities,
+            metrics: Arc::clone(&metrics),
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
         };

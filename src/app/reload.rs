@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::catalog::{Camera, Catalog, Control};
+use crate::clock::Timestamp;
 use crate::config::{self, Config};
 use crate::descriptors;
 use crate::egress::session::{End, Registry};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::tls::Identity;
 
 /// Reads the configuration again, from where it was read first.
@@ -26,6 +28,7 @@ pub(super) struct Reload {
     pub(super) auth: Auth,
     /// The certificates of the doors that have one.
     pub(super) identities: Vec<Identity>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) registry: Registry,
 }
@@ -41,6 +44,7 @@ impl Reload {
             Ok(new) => new,
             Err(error) => {
                 tracing::error!("not reloaded, everything stays as it was: {error}");
+                self.metrics.reload.outcomes.with_label_values(&["refused"]).inc();
                 return;
             }
         };
@@ -62,6 +66,9 @@ impl Reload {
         for path in &left {
             tracing::warn!("{path} has changed; it stays as it was until a restart");
         }
+        self.metrics.reload.outcomes.with_label_values(&["applied"]).inc();
+        let now = Timestamp::now().to_unix().as_secs();
+        self.metrics.reload.applied.set(i64::try_from(now).unwrap_or(i64::MAX));
         tracing::info!(applied = applied.join(", "), left = left.join(", "), "reloaded");
     }
 

@@ -68,6 +68,8 @@ struct Listening {
 struct Configuration {
     /// The file that was read; none where the defaults were taken.
     file: Option<String>,
+    /// When it was last reloaded, in seconds since the Unix epoch; none where it never was.
+    reloaded_unix_s: Option<i64>,
 }
 
 /// Sessions now.
@@ -123,7 +125,10 @@ pub(super) async fn status(
         listening: Listening { http: shared.address, rtsp: http.about.rtsp },
         gstreamer: gst::version_string().to_string(),
         webrtc_engine: http.about.webrtc_engine,
-        configuration: Configuration { file: http.about.config_file.clone() },
+        configuration: Configuration {
+            file: http.about.config_file.clone(),
+            reloaded_unix_s: Some(http.metrics.reload.applied.get()).filter(|at| *at > 0),
+        },
         cameras,
         encoders,
         sessions: SessionCounts {

@@ -1,6 +1,7 @@
 //! The figures an operator watches, in Prometheus' terms. Names and labels are the contract's.
 
 mod process;
+mod reload;
 mod tls;
 
 use process::Process;
@@ -13,6 +14,7 @@ use prometheus::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use reload::Reload;
 pub use tls::Tls;
 
 /// Bucket bounds in seconds for what a frame goes through: 100 µs to 1 s.
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub snapshots_decoded: IntCounterVec,
     /// `lensline_teardowns_stuck_total`
     pub teardowns_stuck: IntCounter,
+    /// The configuration that is read again.
+    pub reload: Reload,
     /// TLS at the doors.
     pub tls: Tls,
     /// `lensline_guards_live{kind}`
@@ -144,6 +148,7 @@ impl Metrics {
                 "lensline_teardowns_stuck_total",
                 "Session pipelines that did not stop in time",
             )?,
+            reload: Reload::new(&family)?,
             tls: Tls::new(&family)?,
             guards_live: family.gauge(
                 "lensline_guards_live",

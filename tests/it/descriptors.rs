@@ -80,13 +80,13 @@ async fn a_flood_that_takes_every_descriptor_ends_nothing_and_passes() {
     assert!(most <= 160, "{most}");
     assert_eq!(server.ended(), None, "{}", server.log());
     steady.take(60, SOON).await.unwrap();
-    assert_complete(&server, &steady.tally);
 
     drop((recorders, connections));
     until("descriptors are back", 3 * SOON, async || {
         (usage(server.pid)?.open_fds <= before + 4).then_some(())
     })
     .await;
+    assert_complete(&server, &steady.tally).await;
     let viewer = WhepReceiver::join(&server.client, whep, LOOK).await.unwrap();
     frames_come("a viewer who came afterwards", 5, || viewer.tally()).await;
     let metrics = server.metrics().await;

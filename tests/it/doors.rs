@@ -57,6 +57,8 @@ async fn a_reload_changes_limits_users_and_bitrate_and_no_viewer_misses_a_frame(
     assert!(broken.contains("not reloaded") && broken.contains("webrtc_sessions_max"), "{broken}");
 
     let config = SMALL.replace("bitrate_kbps = 800", "bitrate_kbps = 500");
+    let status = server.api("api/v1/status").await;
+    assert!(status["configuration"]["reloaded_unix_s"].is_null(), "{status}");
     let limits = "[limits]\nwebrtc_sessions_max = 1\n[rtsp]\ntransports = [\"tcp\"]\n";
     let said = reload(&server, &format!("{limits}{config}{otto}")).await;
     for part in ["limits", "auth", "camera[0].encoder.bitrate_kbps", "rtsp has changed"] {
@@ -65,6 +67,8 @@ async fn a_reload_changes_limits_users_and_bitrate_and_no_viewer_misses_a_frame(
     assert!(!said.contains("$argon2"), "{said}");
     let sessions = server.sessions_are(2, SOON).await;
     before.retain(|id, _| sessions.iter().any(|session| session["id"] == **id));
+    let status = server.api("api/v1/status").await;
+    assert!(status["configuration"]["reloaded_unix_s"].as_u64() > Some(1_000_000_000), "{status}");
     let camera = server.api("api/v1/cameras/sim").await;
     assert_eq!(camera["renditions"][0]["bitrate_bps"], 500_000.0, "{camera}");
     let refused = WhepReceiver::join(&server.client, &whep, LOOK).await.err();

@@ -43,7 +43,7 @@ async fn one_rtsp_viewer_too_many_is_refused_and_the_first_does_not_notice() {
     let refused = second.err().expect("the second is refused");
     assert!(matches!(refused, JoinError::Refused { status: 453 | 503, .. }), "{refused:?}");
     first.take(60, SOON).await.unwrap();
-    assert_complete(&server, &first.tally);
+    assert_complete(&server, &first.tally).await;
 }
 
 /// Sends one offer a hundred times at once; how often each status came, and where who got in is.

@@ -76,7 +76,7 @@ async fn rtspsrc_sees_every_picture_over_tcp_and_over_udp() {
         let tally = frames_come(protocol, 90, || viewer.tally()).await;
         let median = quantile(&tally.latency_ms(), 0.5);
         println!("rtspsrc over {protocol}: capture to decoded p50 {median:.1} ms");
-        assert_complete(&server, &tally);
+        assert_complete(&server, &tally).await;
     }
     server.sessions_are(0, SOON).await;
 }
@@ -90,7 +90,7 @@ async fn retina_records_from_a_key_frame_on_and_finds_the_same_sdp_again() {
         let mut recorder = Recorder::join(&server.rtsp[0], transport, 30).await.unwrap();
         recorder.take(60, SOON).await.unwrap();
         assert_eq!(recorder.first_is_key, Some(true), "{transport:?}");
-        assert_complete(&server, &recorder.tally);
+        assert_complete(&server, &recorder.tally).await;
         assert!(recorder.sdp.contains("sprop-parameter-sets="), "{}", recorder.sdp);
         // The session's own line (`o=`) may name another session.
         let lines = recorder.sdp.lines().filter(|line| !line.starts_with("o="));

@@ -62,14 +62,14 @@ async fn ffmpeg_rtspsrc_and_retina_see_every_picture_inside_tls() {
 
     // It asks for UDP first, and is sent to TCP.
     let viewer = RtspReceiver::start(&server.rtsp[0], "udp+tcp", Look::Stamps);
-    assert_complete(&server, &frames_come("rtspsrc", 90, || viewer.tally()).await);
+    assert_complete(&server, &frames_come("rtspsrc", 90, || viewer.tally()).await).await;
     drop(viewer);
 
     let tunnel = Tunnel::open(address(&server)).await;
     let mut recorder = recorder(&tunnel).await;
     recorder.take(60, SOON).await.unwrap();
     assert_eq!(recorder.first_is_key, Some(true));
-    assert_complete(&server, &recorder.tally);
+    assert_complete(&server, &recorder.tally).await;
     let sessions = server.sessions_are(1, SOON).await;
     assert_eq!(sessions[0]["transport"], "rtsp_tcp", "{sessions:?}");
     recorder.leave().await.unwrap();
@@ -162,7 +162,7 @@ async fn garbage_and_half_handshakes_keep_nobody_out_and_leave_nothing() {
     }
     let mut honest = recorder(&tunnel).await;
     honest.take(30, SOON).await.unwrap();
-    assert_complete(&server, &honest.tally);
+    assert_complete(&server, &honest.tally).await;
     for stream in held {
         rest(stream).await;
     }
@@ -228,7 +228,7 @@ async fn a_new_certificate_is_shown_to_newcomers_and_who_watches_loses_nothing()
     .await;
     let tallies = [("rtspsrc", viewer.tally())];
     assert_missed_nothing(&server, &held, &tallies).await;
-    assert_complete(&server, &tallies[0].1);
+    assert_complete(&server, &tallies[0].1).await;
     let said = server.log().matches("stays in use").count();
     assert_eq!(said, 1, "it is said once:\n{}", server.log());
 }

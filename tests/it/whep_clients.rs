@@ -48,7 +48,7 @@ async fn aiortc_watches_over_whep_and_says_goodbye() {
     let median = quantile(&tally.latency_ms(), 0.5);
     println!("aiortc: {} frames, capture to decoded p50 {median} ms", tally.frames);
     assert!(tally.frames >= 60, "{tally:?}");
-    assert_complete(&server, &tally);
+    assert_complete(&server, &tally).await;
     assert_eq!(done["delete_status"], 200, "{done}");
     server.sessions_are(0, SOON).await;
     let ends = server.metrics().await.by("lensline_sessions_total", "end");
@@ -66,7 +66,7 @@ async fn gstreamer_watches_over_whep_from_the_first_picture_on() {
     let tally = viewer.tally();
     let first = tally.first.unwrap().duration_since(viewer.asked);
     println!("webrtcbin: first picture decoded {first:?} after the request");
-    assert_complete(&server, &tally);
+    assert_complete(&server, &tally).await;
     assert!(tally.latency_ms().iter().all(|ms| (0.0..5_000.0).contains(ms)), "{tally:?}");
     let location = viewer.location.clone();
     assert_eq!(viewer.leave(&server.client).await.unwrap(), 200);
