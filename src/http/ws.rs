@@ -49,25 +49,34 @@ const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// What a client says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "kebab-case")]
-enum Said {
+pub enum Said {
+    /// It wants to watch.
     Offer(Description),
+    /// Where it may be reached; nothing for the end of candidates.
     IceCandidate(Option<Trickled>),
+    /// It wants to hear a `pong` with this in it.
     Ping(Option<Value>),
 }
 
 /// An offer: `{"sdp": …}` as `RTCSessionDescription` has it, or the SDP itself.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Description {
-    Object { sdp: String },
+pub enum Description {
+    /// With the SDP as a member.
+    Object {
+        /// The SDP.
+        sdp: String,
+    },
+    /// The SDP.
     Text(String),
 }
 
 /// `RTCIceCandidateInit`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Trickled {
-    candidate: Option<String>,
+pub struct Trickled {
+    /// The candidate's line; nothing or an empty one for their end.
+    pub candidate: Option<String>,
     sdp_mid: Option<String>,
     #[serde(rename = "sdpMLineIndex")]
     sdp_mline_index: Option<u32>,

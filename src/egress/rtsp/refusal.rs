@@ -69,13 +69,13 @@ impl Refusal {
 }
 
 /// Whether it is all there, or as much as is looked at.
-pub(super) fn is_complete(request: &[u8]) -> bool {
+pub fn is_complete(request: &[u8]) -> bool {
     request.len() >= REQUEST_BYTES_MAX || request.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 /// The whole response to `request`, with its CSeq where it has one; `headers` are lines of their
 /// own.
-pub(super) fn answer(request: &[u8], status: &str, headers: &str) -> String {
+pub fn answer(request: &[u8], status: &str, headers: &str) -> String {
     let mut answer = format!("RTSP/1.0 {status}\r\n");
     let text = String::from_utf8_lossy(request);
     let cseq = text.lines().find_map(|line| {
