@@ -101,14 +101,17 @@ impl Held {
         }
     }
 
-    /// The least that is held within `bound`, ended early when nothing is above `goal`.
+    /// The least that is held within `bound`; with a `goal`, what is held once nothing is above it,
+    /// or at last.
     pub async fn at_rest(server: &Lensline, goal: Option<&Self>, bound: Duration) -> Self {
         let end = Instant::now() + bound;
         let mut least = Self::by(server).await;
         while Instant::now() < end && !goal.is_some_and(|goal| least.within(goal)) {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let now = Self::by(server).await;
-            if now.sessions <= least.sessions && now.usage.threads <= least.usage.threads {
+            if goal.is_some()
+                || now.sessions <= least.sessions && now.usage.threads <= least.usage.threads
+            {
                 least = now;
             }
         }

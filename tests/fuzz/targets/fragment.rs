@@ -12,6 +12,6 @@ fuzz_target!(|text: &str| {
             assert!(line.is_empty() || line.starts_with("candidate:"));
             let _ = facts.locate(line, mid, None);
         }
-        fragment.ice_ufrag.is_some_and(|ufrag| facts.is_restart(&ufrag));
+        let _ = fragment.ice_ufrag.is_some_and(|ufrag| facts.is_restart(&ufrag));
     }
 });

@@ -40,7 +40,7 @@ impl Reply {
         let mut lines = head.split("\r\n");
         let first: Vec<&str> = lines.next().unwrap_or_default().splitn(3, ' ').collect();
         let status = match first.as_slice() {
-            ["HTTP/1.1" | "HTTP/1.0" | "RTSP/1.0" | "RTSP/1.1", status, _] => status.parse().ok(),
+            ["HTTP/1.1" | "HTTP/1.0" | "RTSP/1.0" | "RTSP/2.0", status, _] => status.parse().ok(),
             _ => None,
         };
         let status = status.ok_or_else(|| format!("a status line: {first:?}"))?;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use lensline_clients::Lensline;
+use lensline_clients::{Lensline, until};
 use procfs::process::{FDTarget, Process};
 
 use super::attack::{Attack, Door};
 use super::{http, rtsp, udp, whep, ws};
-use crate::common::Dice;
+use crate::common::{Dice, SOON};
 
 /// What Chromium offers, shortened. Always the same, so that a request can be had again by its seed.
 const OFFER: &str = include_str!("offer.sdp");
@@ -34,7 +34,11 @@ impl Target {
         let (session, etag) = Default::default();
         let (http, rtsp) = (host(&server.http), host(&server.rtsp[0]));
         let mut target = Self { http, rtsp, udp: Vec::new(), offer, session, etag };
-        target.renew(server).await;
+        until("a session", SOON, async || {
+            target.renew(server).await;
+            (!target.session.is_empty()).then_some(())
+        })
+        .await;
         target
     }
 

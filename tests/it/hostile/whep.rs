@@ -216,7 +216,7 @@ fn strangers(dice: &mut Dice, target: &Target) -> Attack {
     let own = target.session.rsplit('/').next().unwrap_or_default();
     let near = match dice.below(6) {
         0 => own.to_uppercase() + "0",
-        1 => own[..own.len() - 1].to_owned(),
+        1 => own[1..].to_owned(),
         2 => format!("{own}%00"),
         3 => "00000000-0000-4000-8000-000000000000".into(),
         4 => format!("{own}/{own}"),
