@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::attack::{Attack, Door, Step};
 use crate::common::Dice;
 
-const URL: &str = "rtsp://127.0.0.1/sim";
+/// The camera's address, whatever the port.
+pub const URL: &str = "rtsp://127.0.0.1/sim";
 
 /// A request with these headers, each with its end of line.
 pub fn request(method: &str, url: &str, cseq: u32, headers: &str) -> String {
