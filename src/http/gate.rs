@@ -420,7 +420,10 @@ mod tests {
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
         assert!(gate.check(&Method::GET, &headers, true).is_ok());
         headers.append(header::HOST, HeaderValue::from_static("evil.example"));
-        assert_eq!(gate.check(&Method::GET, &headers, true).unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            gate.check(&Method::GET, &headers, true).unwrap_err().status(),
+            StatusCode::BAD_REQUEST
+        );
     }
 
     #[test]
