@@ -177,7 +177,8 @@ fn messages(dice: &mut Dice, target: &Target) -> Attack {
         0 => "[".repeat(dice.below(60_000) as usize),
         1 => format!("{{\"type\":\"ping\",\"data\":{}", "{\"a\":".repeat(dice.below(10_000) as usize)),
         2 => {
-            let depth = dice.below(127) as usize;
+            // The echo lies one deeper, and its reader here has a limit of 127.
+            let depth = dice.below(124) as usize;
             format!("{{\"type\":\"ping\",\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
         }
         3 => json!({ "type": "ice-candidate", "data": { "candidate": candidate(dice), "sdpMLineIndex": dice.below(1 << 33), "sdpMid": "\0" } }).to_string(),
