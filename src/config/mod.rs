@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 pub use check::{CANDIDATES_MAX, suits_hardware_encoder};
 pub use example::EXAMPLE;
-pub use parse::{DEFAULT_PATH, Loaded, Overrides, load};
+pub use parse::{DEFAULT_PATH, Loaded, Overrides, load, load_text};
 pub use problem::{Problem, Problems};
 pub use source::{Fault, FaultKind, Pattern, Simulated, Source};
 pub use tree::Origin;

@@ -65,7 +65,28 @@ pub fn load(
     overrides: &Overrides,
 ) -> Result<Loaded, Problems> {
     let (file, text) = read(path)?;
-    let mut reading = Reading::new(file, &text);
+    understand(file, &text, environment, overrides)
+}
+
+/// The same of a file's `text`.
+///
+/// # Errors
+/// Everything that is wrong, with the place where it was written and what to do about it.
+pub fn load_text(
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    overrides: &Overrides,
+) -> Result<Loaded, Problems> {
+    understand(None, text, environment, overrides)
+}
+
+fn understand(
+    file: Option<String>,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    overrides: &Overrides,
+) -> Result<Loaded, Problems> {
+    let mut reading = Reading::new(file, text);
     let variables = reading.overlay_environment(environment);
     reading.overlay_arguments(overrides);
     let config = reading.finish(overrides.simulate)?;

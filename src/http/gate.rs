@@ -75,7 +75,11 @@ impl Gate {
         headers: &HeaderMap,
         open: bool,
     ) -> Result<Option<HeaderValue>, Problem> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() {
+            return Err(two_hosts());
+        }
         self.check_host(host.unwrap_or_default(), open)?;
         let Some(origin) = headers.get(header::ORIGIN) else {
             return if is_taken_by_another_page(method, headers) {
@@ -279,6 +283,17 @@ fn allow_preflight(headers: &mut HeaderMap) {
     }
 }
 
+/// RFC 9112 section 3.2: who stands in front of us may have looked at the other one.
+fn two_hosts() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "two-hosts",
+        "Which host is meant?",
+        "the request has more than one Host header",
+        "send one Host header",
+    )
+}
+
 fn forbidden(kind: &'static str, detail: &'static str, remedy: &'static str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, kind, "Not from there", detail, remedy)
 }
@@ -404,6 +419,19 @@ mod tests {
         assert!(!taken(Method::GET, "cross-site", "navigate"));
         assert!(!taken(Method::GET, "same-origin", "no-cors"));
         assert!(!taken(Method::GET, "none", "navigate"));
+    }
+
+    #[test]
+    fn a_request_for_two_hosts_is_for_none() {
+        let gate = Gate::new(&[], &[], true, false);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(gate.check(&Method::GET, &headers, true).is_ok());
+        headers.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert_eq!(
+            gate.check(&Method::GET, &headers, true).unwrap_err().status(),
+            StatusCode::BAD_REQUEST
+        );
     }
 
     #[test]

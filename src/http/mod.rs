@@ -12,7 +12,7 @@ mod health;
 mod openapi;
 pub mod problem;
 mod routes;
-mod sdp;
+pub mod sdp;
 mod seats;
 mod server;
 pub mod signalling;
@@ -20,7 +20,7 @@ mod snapshot;
 mod status;
 mod viewer;
 mod whep;
-mod ws;
+pub mod ws;
 
 #[cfg(test)]
 mod tests;

@@ -7,43 +7,47 @@ const CANDIDATES_MAX: usize = 64;
 
 /// What is kept of an offer to make sense of what follows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OfferFacts {
+pub struct OfferFacts {
     ice_ufrags: Vec<String>,
     mids: Vec<String>,
 }
 
 /// A trickle fragment (RFC 8840).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fragment {
+pub struct Fragment {
     /// `a=ice-ufrag`, where given.
-    pub(super) ice_ufrag: Option<String>,
+    pub ice_ufrag: Option<String>,
     /// The candidates with the mid of their section; the end of candidates is an empty one.
-    pub(super) candidates: Vec<(String, Option<String>)>,
+    pub candidates: Vec<(String, Option<String>)>,
 }
 
 /// A fragment makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FragmentError {
+pub enum FragmentError {
+    /// A line that is not `letter=value`.
     #[error("a line is not of the form `x=…`")]
     Line,
+    /// More candidates than anybody has.
     #[error("there are more than {CANDIDATES_MAX} candidates in it")]
     TooMany,
+    /// Nothing to act on.
     #[error("there is neither a candidate nor an end of candidates in it")]
     Empty,
 }
 
 impl OfferFacts {
-    pub(super) fn read(offer: &str) -> Self {
+    /// Reads what is needed of an offer; what makes no sense is left out.
+    pub fn read(offer: &str) -> Self {
         Self { ice_ufrags: values(offer, "a=ice-ufrag:"), mids: values(offer, "a=mid:") }
     }
 
     /// Whether `ice_ufrag` is another than the offer's: the client restarts ICE.
-    pub(super) fn is_restart(&self, ice_ufrag: &str) -> bool {
+    pub fn is_restart(&self, ice_ufrag: &str) -> bool {
         !self.ice_ufrags.iter().any(|ours| ours == ice_ufrag)
     }
 
     /// The candidate with the index of its section: as given, else by its mid, else the first.
-    pub(super) fn locate(
+    pub fn locate(
         &self,
         candidate: String,
         mid: Option<String>,
@@ -59,7 +63,11 @@ impl OfferFacts {
 }
 
 impl Fragment {
-    pub(super) fn parse(text: &str) -> Result<Self, FragmentError> {
+    /// Reads a fragment.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, FragmentError> {
         let mut fragment = Self::default();
         let mut mid = None;
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {

@@ -49,25 +49,34 @@ const WRITE_BUFFER_BYTES_MAX: usize = 256 * 1024;
 /// What a client says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "kebab-case")]
-enum Said {
+pub enum Said {
+    /// It wants to watch.
     Offer(Description),
+    /// Where it may be reached; nothing for the end of candidates.
     IceCandidate(Option<Trickled>),
+    /// It wants to hear a `pong` with this in it.
     Ping(Option<Value>),
 }
 
 /// An offer: `{"sdp": …}` as `RTCSessionDescription` has it, or the SDP itself.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Description {
-    Object { sdp: String },
+pub enum Description {
+    /// With the SDP as a member.
+    Object {
+        /// The SDP.
+        sdp: String,
+    },
+    /// The SDP.
     Text(String),
 }
 
 /// `RTCIceCandidateInit`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Trickled {
-    candidate: Option<String>,
+pub struct Trickled {
+    /// The candidate's line; nothing or an empty one for their end.
+    pub candidate: Option<String>,
     sdp_mid: Option<String>,
     #[serde(rename = "sdpMLineIndex")]
     sdp_mline_index: Option<u32>,
@@ -418,4 +427,51 @@ fn second_offer() -> Problem {
 
 fn too_long(error: &axum::Error) -> bool {
     error.to_string().contains("too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// JSON of any shape that a client might send.
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            let keys = "sdp|candidate|sdpMid|sdpMLineIndex|[a-z]{0,3}";
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((keys, inner), 0..4)
+                    .prop_map(|all| all.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_ping_carries_comes_back_with_the_server_s_time(data in values()) {
+            let text = json!({ "type": "ping", "data": data }).to_string();
+            let said = serde_json::from_str(&text);
+            let Ok(Said::Ping(data)) = said else { panic!("{said:?}") };
+            let pong = pong(data);
+            prop_assert!(pong["data"]["server_ms"].is_number(), "{}", pong);
+        }
+
+        #[test]
+        fn no_message_upsets_the_reader(kind in "offer|ice-candidate|pong|\\PC{0,5}", data in values()) {
+            let text = json!({ "type": kind, "data": data }).to_string();
+            match serde_json::from_str(&text) {
+                Ok(Said::Offer(_)) => prop_assert_eq!(kind, "offer"),
+                Ok(Said::IceCandidate(_)) => prop_assert_eq!(kind, "ice-candidate"),
+                Ok(Said::Ping(_)) => prop_assert_eq!(kind, "ping"),
+                Err(_) => {}
+            }
+        }
+    }
 }

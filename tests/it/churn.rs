@@ -2,11 +2,11 @@
 //! back to where they were. `ci/churn` is the long form, which looks at memory as well.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lensline_clients::{Exposition, Faces, Lensline, Stage, Usage};
+use lensline_clients::{Faces, Stage};
 
-use crate::common::{Dice, SMALL, alone, start};
+use crate::common::{Dice, Held, SMALL, alone, start};
 
 /// Twice as many as there are stages.
 const JOINS: usize = 40;
@@ -20,51 +20,6 @@ const REST_TIMEOUT: Duration = Duration::from_secs(90);
 
 const CONFIG: &str = "[webrtc]\nnegotiation_timeout_ms = 2000\nsilence_timeout_ms = 2000\n\
     [limits]\njoins_per_second_max = 200\n";
-
-/// What must come back.
-#[derive(Clone, Debug)]
-struct Held {
-    usage: Usage,
-    guards: BTreeMap<String, f64>,
-    sessions: f64,
-}
-
-impl Held {
-    async fn by(server: &Lensline) -> Self {
-        let metrics: Exposition = server.metrics().await;
-        Self {
-            usage: server.usage(),
-            guards: metrics.by("lensline_guards_live", "kind"),
-            sessions: metrics.sum("lensline_sessions", &[]),
-        }
-    }
-
-    /// The least that is held within `bound`, ended early when nothing is above `goal`.
-    async fn at_rest(server: &Lensline, goal: Option<&Self>, bound: Duration) -> Self {
-        let end = Instant::now() + bound;
-        let mut least = Self::by(server).await;
-        while Instant::now() < end && !goal.is_some_and(|goal| least.within(goal)) {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let now = Self::by(server).await;
-            if now.sessions <= least.sessions && now.usage.threads <= least.usage.threads {
-                least = now;
-            }
-        }
-        least
-    }
-
-    /// Whether no more is held than at `baseline`. Two threads of slack: pools keep a thread or
-    /// two for a while, whoever used them.
-    fn within(&self, baseline: &Self) -> bool {
-        self.sessions == 0.0
-            && self
-                .guards
-                .iter()
-                .all(|(kind, live)| *live <= *baseline.guards.get(kind).unwrap_or(&0.0))
-            && self.usage.threads <= baseline.usage.threads + 2
-            && self.usage.open_fds <= baseline.usage.open_fds + 2
-    }
-}
 
 /// One join and leave.
 async fn come_and_go(faces: &Faces, dice: &mut Dice) -> &'static str {

@@ -1,9 +1,9 @@
 //! What the scenarios share: the program under test, its usual configurations, and their dice.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use lensline_clients::{Lensline, Tally, load_average, until};
+use lensline_clients::{Exposition, Lensline, Tally, Usage, load_average, until};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The program under test.
@@ -84,6 +84,55 @@ pub async fn assert_missed_nothing(
     }
 }
 
+/// What must come back.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub usage: Usage,
+    pub guards: BTreeMap<String, f64>,
+    pub sessions: f64,
+}
+
+impl Held {
+    /// What it holds now.
+    pub async fn by(server: &Lensline) -> Self {
+        let metrics: Exposition = server.metrics().await;
+        Self {
+            usage: server.usage(),
+            guards: metrics.by("lensline_guards_live", "kind"),
+            sessions: metrics.sum("lensline_sessions", &[]),
+        }
+    }
+
+    /// The least that is held within `bound`; with a `goal`, what is held once nothing is above it,
+    /// or at last.
+    pub async fn at_rest(server: &Lensline, goal: Option<&Self>, bound: Duration) -> Self {
+        let end = Instant::now() + bound;
+        let mut least = Self::by(server).await;
+        while Instant::now() < end && !goal.is_some_and(|goal| least.within(goal)) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = Self::by(server).await;
+            if goal.is_some()
+                || now.sessions <= least.sessions && now.usage.threads <= least.usage.threads
+            {
+                least = now;
+            }
+        }
+        least
+    }
+
+    /// Whether no more is held than at `baseline`. Two threads of slack: pools keep a thread or
+    /// two for a while, whoever used them.
+    pub fn within(&self, baseline: &Self) -> bool {
+        self.sessions <= baseline.sessions
+            && self
+                .guards
+                .iter()
+                .all(|(kind, live)| *live <= *baseline.guards.get(kind).unwrap_or(&0.0))
+            && self.usage.threads <= baseline.usage.threads + 2
+            && self.usage.open_fds <= baseline.usage.open_fds + 2
+    }
+}
+
 /// Numbers that look random and can be had again by their seed (SplitMix64, Steele et al. 2014).
 #[derive(Debug)]
 pub struct Dice(u64);
@@ -91,11 +140,32 @@ pub struct Dice(u64);
 impl Dice {
     /// Dice with the seed of `LENSLINE_SEED`, or of the time; prints it.
     pub fn thrown() -> Self {
+        Self(Self::seed())
+    }
+
+    /// The seed alone.
+    pub fn seed() -> u64 {
         let given = std::env::var("LENSLINE_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos().into();
         let seed: u64 = given.unwrap_or_else(now);
         println!("LENSLINE_SEED={seed}");
-        Self(seed)
+        seed
+    }
+
+    /// The dice of the `index`th throw of many with one seed: each can be had again by itself.
+    pub fn nth(seed: u64, index: u64) -> Self {
+        let mut dice = Self(seed ^ index.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        Self(dice.below(u64::MAX))
+    }
+
+    /// One of these.
+    pub fn pick<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+        all[self.below(all.len() as u64) as usize]
+    }
+
+    /// Between none and `most` bytes of any kind.
+    pub fn bytes(&mut self, most: u64) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.below(256) as u8).collect()
     }
 
     /// A number below `bound`.

@@ -19,6 +19,7 @@ mod churn;
 mod clean_stop;
 mod descriptors;
 mod health;
+mod hostile;
 mod isolation;
 mod limits;
 mod memory;

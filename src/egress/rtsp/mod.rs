@@ -53,7 +53,7 @@ mod hop;
 pub mod idle;
 mod intake;
 mod media;
-mod refusal;
+pub mod refusal;
 mod request;
 mod sdp;
 mod server;

@@ -69,13 +69,13 @@ impl Refusal {
 }
 
 /// Whether it is all there, or as much as is looked at.
-pub(super) fn is_complete(request: &[u8]) -> bool {
+pub fn is_complete(request: &[u8]) -> bool {
     request.len() >= REQUEST_BYTES_MAX || request.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 /// The whole response to `request`, with its CSeq where it has one; `headers` are lines of their
 /// own.
-pub(super) fn answer(request: &[u8], status: &str, headers: &str) -> String {
+pub fn answer(request: &[u8], status: &str, headers: &str) -> String {
     let mut answer = format!("RTSP/1.0 {status}\r\n");
     let text = String::from_utf8_lossy(request);
     let cseq = text.lines().find_map(|line| {
@@ -91,6 +91,8 @@ pub(super) fn answer(request: &[u8], status: &str, headers: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -111,5 +113,16 @@ mod tests {
             assert_eq!(answer, "RTSP/1.0 503 Service Unavailable\r\nConnection: close\r\n\r\n");
         }
         assert!(!is_complete(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_the_answer_is_whole_and_has_nothing_of_it_but_a_number(
+            request in "(OPTIONS \\* RTSP/1.0\r\n)?(c?[Ss]eq: ?[0-9]{0,12}\r?\n?|\\PC|\r\n){0,40}",
+        ) {
+            let answer = answer(request.as_bytes(), "503 Service Unavailable", "");
+            prop_assert!(answer.starts_with("RTSP/1.0 503 ") && answer.ends_with("\r\n\r\n"));
+            prop_assert!(answer.is_ascii() && answer.matches("\r\n").count() <= 4, "{}", answer);
+        }
     }
 }

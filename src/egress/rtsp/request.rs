@@ -34,6 +34,24 @@ impl<'a> Request<'a> {
         (parsed == ffi::GST_RTSP_OK).then(|| unsafe { from_glib(method) })
     }
 
+    /// Whether its address is text, also once it is decoded: what the binding gives out as text of an
+    /// address that is none is undefined, and a panic in a debug build.
+    pub(super) fn has_readable_address(self) -> bool {
+        let (mut method, mut uri, mut version) = (0, ptr::null(), 0);
+        // SAFETY: the message lives as long as `self`. The function writes two numbers, and a pointer to
+        // a string that belongs to the message and ends with a zero.
+        let address = unsafe {
+            let message = self.0.to_glib_none().0;
+            let parsed =
+                ffi::gst_rtsp_message_parse_request(message, &mut method, &mut uri, &mut version);
+            if parsed != ffi::GST_RTSP_OK || uri.is_null() {
+                return false;
+            }
+            CStr::from_ptr(uri)
+        };
+        is_text_once_decoded(address.to_bytes())
+    }
+
     /// The first value of a header, where it is text of a bearable length.
     pub(super) fn header(self, field: RTSPHeaderField) -> Option<String> {
         let mut value = ptr::null_mut();
@@ -72,6 +90,22 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Whether `%` and two digits, wherever they stand, leave UTF-8.
+fn is_text_once_decoded(address: &[u8]) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(address.len());
+    let mut rest = address;
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        decoded.push(escaped.map_or(*first, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
 fn is_one(value: &str) -> bool {
     matches!(value, "1" | "1.0" | "1.00" | "1.000" | "1.000000")
 }
@@ -91,6 +125,17 @@ fn is_open_range(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_no_text_once_it_is_decoded_is_noticed() {
+        for address in ["rtsp://h/sim", "rtsp://h/s%69m", "rtsp://h/%c3%A9", "*", "%", "%2", "%zz"]
+        {
+            assert!(is_text_once_decoded(address.as_bytes()), "{address}");
+        }
+        for address in [&b"rtsp://h/%ff%fe"[..], b"rtsp://h/\xff", b"rtsp://h/%c3/%a9", b"%C0%80"] {
+            assert!(!is_text_once_decoded(address), "{}", address.escape_ascii());
+        }
+    }
 
     #[test]
     fn what_players_send_is_told_from_what_the_library_chokes_on() {

@@ -127,7 +127,10 @@ mod imp {
             };
             let Err(refused) = pass(ctx, &connection, shared) else { return true };
             shared.metrics.refused(metrics::RTSP_DOOR, refused.kind);
-            let path = ctx.uri().map(|uri| uri.decode_path_components().join("/"));
+            // What cannot be read cannot be shown either.
+            let readable = ctx.request().is_some_and(|it| Request::new(it).has_readable_address());
+            let uri = ctx.uri().filter(|_| readable);
+            let path = uri.map(|uri| uri.decode_path_components().join("/"));
             let (status, reason) = (refused.status, &refused.reason);
             if let Some(suppressed) = log::heard() {
                 let address = connection.address();
@@ -144,6 +147,10 @@ fn pass(ctx: &RTSPContext, connection: &Connection, shared: &Shared) -> Result<(
     let unknown = || Refused::new(RTSPStatusCode::BadRequest, "bad-request", "this is no request");
     let request = Request::new(ctx.request().ok_or_else(unknown)?);
     let method = request.method().ok_or_else(unknown)?;
+    if !request.has_readable_address() {
+        let reason = "the address is no text";
+        return Err(Refused::new(RTSPStatusCode::BadRequest, "bad-request", reason));
+    }
     request.check().map_err(|(status, reason)| Refused::new(status, "not-live", reason))?;
     match method {
         // What may be asked for is no secret.
