@@ -29,3 +29,4 @@ mod rtsp_clients;
 mod tls;
 mod viewer_page;
 mod whep_clients;
+mod whep_draft;
