@@ -30,3 +30,4 @@ mod tls;
 mod viewer_page;
 mod whep_clients;
 mod whep_draft;
+mod whep_foreign;

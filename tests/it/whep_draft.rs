@@ -57,9 +57,7 @@ impl Row {
 
 fn user(name: &str) -> String {
     let hash = password::hash(&format!("{name}-secret")).expect("a hash");
-    format!(
-        "[[auth.users]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\nrole = \"operator\"\n"
-    )
+    format!("[[auth.users]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\nrole = \"operator\"\n")
 }
 
 fn config() -> String {

@@ -213,7 +213,11 @@ async fn what_is_refused_is_counted_by_its_short_name_and_never_by_a_stranger_s_
     let site = Site::open().await;
     let foreign = site.request("GET", "/").header("origin", "https://evil.example");
     let refusals = [
-        (site.request("PUT", "/whep/secret-name").send().await.unwrap().status(), 405, "wrong-method"),
+        (
+            site.request("PUT", "/whep/secret-name").send().await.unwrap().status(),
+            405,
+            "wrong-method",
+        ),
         (site.offer("/whep/secret-name", OFFER).await.status(), 404, "unknown-camera"),
         (site.offer("/whep/sim", "bad offer").await.status(), 422, "bad-offer"),
         (site.get("/secret-name").await.status(), 404, "not-found"),

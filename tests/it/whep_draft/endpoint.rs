@@ -162,11 +162,20 @@ pub const ROWS: &[Row] = &[
         ];
         (links == expected).then(|| "both, quoted".into()).ok_or(format!("{links:?}"))
     }),
-    row("4.8", "MUST", "HTTP authentication: without credentials 401, a challenge, no Link", |stage| {
-        let answer = stage.wants(401, "POST", "/whep/sim", &[SDP], OFFER)?;
-        challenged(&answer.all("www-authenticate"))?;
-        answer.all("link").is_empty().then(|| "401, Basic and Bearer".into()).ok_or("Link".into())
-    }),
+    row(
+        "4.8",
+        "MUST",
+        "HTTP authentication: without credentials 401, a challenge, no Link",
+        |stage| {
+            let answer = stage.wants(401, "POST", "/whep/sim", &[SDP], OFFER)?;
+            challenged(&answer.all("www-authenticate"))?;
+            answer
+                .all("link")
+                .is_empty()
+                .then(|| "401, Basic and Bearer".into())
+                .ok_or("Link".into())
+        },
+    ),
     row("4.8.1", "MUST", "a Bearer token is taken; a wrong one: 401 and a challenge", |stage| {
         stage.join(OFFER)?;
         let wrong = ("Authorization", "Bearer wrong");
