@@ -151,6 +151,12 @@ impl Offer {
         let mid = mid.filter(|mid| names(&description, mid) == 1);
         let mut sections: Vec<Echo> = description.sections.iter().map(Echo::of).collect();
         keep_tagged(&mut sections, &description, section, mid.unwrap_or_default());
+        let mut candidates = candidates(section);
+        if candidates.is_empty() {
+            let all = description.sections.iter().zip(&sections);
+            let shared = all.filter(|(_, echo)| echo.kept.is_some());
+            candidates = shared.flat_map(|(section, _)| self::candidates(section)).collect();
+        }
         Ok(Self {
             sections,
             video,
@@ -160,7 +166,7 @@ impl Offer {
             extensions: Extensions::of(section).ok_or(OfferError::Attribute("extmap"))?,
             rtcp_rsize: section.attributes.has("rtcp-rsize"),
             transport: Transport::of(&description, section)?,
-            candidates: candidates(section),
+            candidates,
         })
     }
 

@@ -335,6 +335,10 @@ fn the_section_whose_transport_the_video_shares_is_kept_and_no_other() {
     let audio = "a=mid:0\r\na=recvonly\r\n";
     let shared = apart.replace(audio, &format!("{audio}a=rtcp-mux\r\na=ice-ufrag:h4xY\r\n"));
     assert_eq!(kept(&shared).as_deref(), Some("111 opus/48000/2"));
+    let candidate = "a=candidate:3 1 udp 2113937151 192.0.2.10 51000 typ host\r\n";
+    let theirs =
+        shared.replace("a=candidate:", "a=x:").replace(audio, &(audio.to_owned() + candidate));
+    assert_eq!(Offer::parse(&theirs, None).unwrap().candidates.len(), 1, "its candidates are too");
     let said = apart.replace(audio, &format!("{audio}a=rtcp-mux\r\n"));
     assert_eq!(kept(&said), None);
     let said = said.replace("a=mid:1\r\n", "a=mid:1\r\na=bundle-only\r\n");
