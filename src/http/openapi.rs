@@ -73,8 +73,8 @@ const PASSING: [u16; 3] = [409, 429, 503];
     ),
     paths(
         viewer::page, viewer::asset,
-        whep::join, whep::head, whep::options,
-        whep::trickle, whep::leave, whep::session_options,
+        whep::join, whep::look, whep::options,
+        whep::trickle, whep::leave, whep::session_look, whep::session_options,
         ws::upgrade,
         snapshot::snapshot,
         health::metrics, health::alive, health::ready,

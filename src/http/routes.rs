@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{MethodFilter, MethodRouter, get, on, post};
+use axum::routing::{MethodRouter, get};
 use axum::{Router, middleware};
 
 use super::door::Need;
@@ -15,9 +15,9 @@ type Route = (&'static str, Need, MethodRouter<Arc<Shared>>);
 /// Every path with what it asks of its visitor and its methods; `openapi` describes the same, and a
 /// test holds them together.
 pub(super) fn table() -> Vec<Route> {
-    let whep = post(whep::join).on(MethodFilter::HEAD, whep::head).options(whep::options);
-    let session =
-        on(MethodFilter::PATCH, whep::trickle).delete(whep::leave).options(whep::session_options);
+    let whep = get(whep::look).post(whep::join).options(whep::options);
+    let session = get(whep::session_look).patch(whep::trickle).delete(whep::leave);
+    let session = session.options(whep::session_options);
     vec![
         ("/", Need::User, get(viewer::page)),
         ("/viewer/{file}", Need::User, get(viewer::asset)),

@@ -203,17 +203,18 @@ pub(super) async fn join(
     Ok(response)
 }
 
-/// `HEAD /whep/{camera}`: whether there is something to watch, and how to ask for it.
+/// `GET /whep/{camera}`: whether there is something to watch, and how to ask for it. The draft has
+/// nothing to show here, and a success without content asked for.
 #[utoipa::path(
-    head, path = "/whep/{camera}", tag = "watch",
-    summary = "Whether there is something to watch",
+    get, path = "/whep/{camera}", tag = "watch",
+    summary = "Whether there is something to watch; nothing is shown (section 4.1)",
     params(
         ("camera" = String, Path, description = "The camera's id", example = "sim"),
         Choice,
     ),
     responses((status = 200, description = "There is"), No<404>)
 )]
-pub(super) async fn head(
+pub(super) async fn look(
     State(shared): State<Arc<Shared>>,
     Path(camera): Path<String>,
     Query(choice): Query<Choice>,
@@ -240,7 +241,7 @@ pub(super) async fn options(
     visitor: Option<Extension<Visitor>>,
     Path(camera): Path<String>,
 ) -> Result<Response, Problem> {
-    let allow = (header::ALLOW, "POST, HEAD, OPTIONS");
+    let allow = (header::ALLOW, "GET, HEAD, POST, OPTIONS");
     let mut response = ([(ACCEPT_POST, SDP), allow], ()).into_response();
     // Neither whether there is a camera nor the TURN servers' passwords are for strangers.
     if visitor.is_some() {
@@ -274,8 +275,27 @@ pub(super) async fn session_options(
     if let Some(Extension(visitor)) = visitor {
         shared.whep_session(&camera, &session, &visitor)?;
     }
-    let allow = (header::ALLOW, "PATCH, DELETE, OPTIONS");
+    let allow = (header::ALLOW, "GET, HEAD, PATCH, DELETE, OPTIONS");
     Ok(([(ACCEPT_PATCH, FRAGMENT), allow], ()).into_response())
+}
+
+/// `GET /whep/{camera}/{session}`: whether the session goes on.
+#[utoipa::path(
+    get, path = "/whep/{camera}/{session}", tag = "watch",
+    summary = "Whether the session goes on; nothing is shown (section 4.1)",
+    params(
+        ("camera" = String, Path, description = "The camera's id", example = "sim"),
+        ("session" = String, Path, description = "The session's id, from Location"),
+    ),
+    responses((status = 204, description = "It does"), No<404>)
+)]
+pub(super) async fn session_look(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    Path((camera, session)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    shared.whep_session(&camera, &session, &visitor)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `PATCH /whep/{camera}/{session}`: where the viewer may be reached.

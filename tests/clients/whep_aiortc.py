@@ -2,9 +2,12 @@
 """A WHEP viewer on aiortc, which shares no code with GStreamer or libwebrtc.
 
 usage: whep_aiortc.py URL [--seconds N] [--pli-per-second N] [--stats-every S] [--vanish]
+                      [--bearer TOKEN] [--trickle]
 
-It stays for N seconds, or until SIGTERM. Prints one JSON object a line:
+It stays for N seconds, or until SIGTERM. With --trickle, its offer is without candidates, and they
+follow in a PATCH. Prints one JSON object a line:
   {"event": "answer", "status": 201, "location": "...", "sdp": "...", "ms": since the offer}
+  {"event": "patched", "status": 204}
   {"event": "connected", "ms": since the offer}
   {"event": "frame", "number": stamped frame number or null, "latency_ms": capture to decoded}
   {"event": "stats", "bytes": of the transport, SRTP's headers and all, "lost": RTP packets}
@@ -30,8 +33,7 @@ def say(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def request(method, url, body=None):
-    headers = {"Content-Type": "application/sdp"} if body else {}
+def request(method, url, body=None, headers={}):
     data = body.encode() if body else None
     try:
         asked = urllib.request.Request(url, data=data, headers=headers, method=method)
@@ -84,7 +86,26 @@ async def tell_stats(connection, every):
         say("stats", bytes=bytes, lost=lost)
 
 
+def fragment(sdp):
+    """What an offer says of ICE in its first section (RFC 8840)."""
+    section = sdp[sdp.index("m=") :].splitlines()
+    kept = ("m=", "a=mid:", "a=ice-ufrag:", "a=ice-pwd:", "a=candidate:", "a=end-of-candidates")
+    return "".join(f"{line}\r\n" for line in section if line.startswith(kept))
+
+
+def without_candidates(sdp):
+    dropped = ("a=candidate:", "a=end-of-candidates")
+    lines = sdp.splitlines()
+    return "".join(f"{line}\r\n" for line in lines if not line.startswith(dropped))
+
+
 async def main(options):
+    credentials = {"Authorization": f"Bearer {options.bearer}"} if options.bearer else {}
+
+    async def ask(method, url, body=None, **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | credentials
+        return await loop.run_in_executor(None, request, method, url, body, headers)
+
     connection = RTCPeerConnection()
     counts, tasks = {"frames": 0}, []
     connected = asyncio.Event()
@@ -103,7 +124,8 @@ async def main(options):
     await connection.setLocalDescription(await connection.createOffer())
     asked = time.monotonic()
     sdp = connection.localDescription.sdp
-    status, headers, body = await loop.run_in_executor(None, request, "POST", options.url, sdp)
+    offer = without_candidates(sdp) if options.trickle else sdp
+    status, headers, body = await ask("POST", options.url, offer, Content_Type="application/sdp")
     passed = lambda: round((time.monotonic() - asked) * 1000)
     headers = {name.lower(): value for name, value in headers.items()}
     if status != 201:
@@ -112,6 +134,10 @@ async def main(options):
     location = urllib.parse.urljoin(options.url, headers.get("location", ""))
     say("answer", status=status, location=location, sdp=body, ms=passed())
     await connection.setRemoteDescription(RTCSessionDescription(body, "answer"))
+    if options.trickle:
+        kind, etag = "application/trickle-ice-sdpfrag", headers.get("etag", "")
+        patched = await ask("PATCH", location, fragment(sdp), Content_Type=kind, If_Match=etag)
+        say("patched", status=patched[0])
     await asyncio.wait_for(connected.wait(), 15)
     say("connected", ms=passed())
     if options.pli_per_second:
@@ -124,7 +150,7 @@ async def main(options):
     await asyncio.wait([asyncio.ensure_future(told.wait())], timeout=options.seconds)
     deleted = None
     if not options.vanish:
-        deleted, _, _ = await loop.run_in_executor(None, request, "DELETE", location)
+        deleted, _, _ = await ask("DELETE", location)
     for task in tasks:
         task.cancel()
     say("done", frames=counts["frames"], delete_status=deleted)
@@ -139,6 +165,8 @@ if __name__ == "__main__":
     parser.add_argument("--pli-per-second", type=float, default=0)
     parser.add_argument("--stats-every", type=float, default=0)
     parser.add_argument("--vanish", action="store_true")
+    parser.add_argument("--bearer")
+    parser.add_argument("--trickle", action="store_true")
     try:
         sys.exit(asyncio.run(main(parser.parse_args())))
     except Exception as error:

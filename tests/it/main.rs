@@ -30,3 +30,5 @@ mod rtsp_clients;
 mod tls;
 mod viewer_page;
 mod whep_clients;
+mod whep_draft;
+mod whep_foreign;

@@ -77,36 +77,32 @@ impl Answer<'_> {
         let session = self.source.ssrc;
         write!(sdp, "v=0\r\no=- {session} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n")?;
         if self.offer.bundled {
-            write!(sdp, "a=group:BUNDLE {}\r\n", self.offer.mid)?;
+            sdp.push_str("a=group:BUNDLE");
+            let kept = self.offer.sections.iter().filter(|section| section.kept.is_some());
+            for mid in kept.filter_map(|section| section.mid.as_ref()).chain([&self.offer.mid]) {
+                write!(sdp, " {mid}")?;
+            }
+            sdp.push_str("\r\n");
         }
         sdp.push_str("a=msid-semantic: WMS lensline\r\n");
         for (index, section) in self.offer.sections.iter().enumerate() {
-            if index == self.offer.video {
-                self.write_video(sdp, section)?;
-            } else {
-                refuse(sdp, section)?;
+            match &section.kept {
+                _ if index == self.offer.video => self.write_video(sdp, section)?,
+                Some(format) => self.write_kept(sdp, section, format)?,
+                None => refuse(sdp, section)?,
             }
         }
         Ok(())
     }
 
     fn write_video(&self, sdp: &mut String, section: &Echo) -> std::fmt::Result {
-        let Self { offer, transport, .. } = self;
+        let offer = self.offer;
         let pt = offer.codec.payload_type;
         write!(sdp, "m=video 9 {} {pt}", section.protocol)?;
         if let Some(rtx) = offer.codec.rtx_payload_type {
             write!(sdp, " {rtx}")?;
         }
-        write!(sdp, "\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n")?;
-        for candidate in self.candidates {
-            write!(sdp, "a={candidate}\r\n")?;
-        }
-        if self.gathered {
-            sdp.push_str("a=end-of-candidates\r\n");
-        }
-        write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", transport.ufrag, transport.pwd)?;
-        sdp.push_str("a=ice-options:trickle\r\n");
-        write!(sdp, "a=fingerprint:{}\r\na=setup:{}\r\n", transport.fingerprint, transport.setup)?;
+        self.write_transport(sdp)?;
         write!(sdp, "a=mid:{}\r\na=sendonly\r\na=rtcp-mux\r\n", offer.mid)?;
         if offer.rtcp_rsize {
             sdp.push_str("a=rtcp-rsize\r\n");
@@ -116,6 +112,30 @@ impl Answer<'_> {
         }
         self.write_codec(sdp)?;
         self.write_source(sdp)
+    }
+
+    /// A section that carries nothing but the bundle.
+    fn write_kept(&self, sdp: &mut String, section: &Echo, format: &str) -> std::fmt::Result {
+        let Echo { media, protocol, mid, .. } = section;
+        let pt = format.split(' ').next().unwrap_or_default();
+        write!(sdp, "m={media} 9 {protocol} {pt}")?;
+        self.write_transport(sdp)?;
+        let mid = mid.as_deref().unwrap_or_default();
+        write!(sdp, "a=mid:{mid}\r\na=inactive\r\na=rtcp-mux\r\na=rtpmap:{format}\r\n")
+    }
+
+    fn write_transport(&self, sdp: &mut String) -> std::fmt::Result {
+        let transport = self.transport;
+        write!(sdp, "\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n")?;
+        for candidate in self.candidates {
+            write!(sdp, "a={candidate}\r\n")?;
+        }
+        if self.gathered {
+            sdp.push_str("a=end-of-candidates\r\n");
+        }
+        write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", transport.ufrag, transport.pwd)?;
+        sdp.push_str("a=ice-options:trickle\r\n");
+        write!(sdp, "a=fingerprint:{}\r\na=setup:{}\r\n", transport.fingerprint, transport.setup)
     }
 
     fn write_codec(&self, sdp: &mut String) -> std::fmt::Result {
@@ -150,7 +170,7 @@ impl Answer<'_> {
 
 /// RFC 8829 section 5.3.1: a refused section is repeated with port 0.
 fn refuse(sdp: &mut String, section: &Echo) -> std::fmt::Result {
-    let Echo { media, protocol, formats, mid } = section;
+    let Echo { media, protocol, formats, mid, kept: _ } = section;
     write!(sdp, "m={media} 0 {protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\n")?;
     if let Some(mid) = mid {
         write!(sdp, "a=mid:{mid}\r\n")?;

@@ -49,6 +49,9 @@ pub struct Echo {
     pub formats: String,
     /// The name, where it has one.
     pub mid: Option<String>,
+    /// What its first format is, where it is kept although nothing is sent in it: the video can
+    /// only be had by its transport, and Chromium takes no answer then that refuses it.
+    pub kept: Option<String>,
 }
 
 /// The chosen payload type and what goes with it.
@@ -146,16 +149,24 @@ impl Offer {
         }
         let mid = section.attributes.first("mid").filter(|mid| is_token(mid, 32));
         let mid = mid.filter(|mid| names(&description, mid) == 1);
+        let mut sections: Vec<Echo> = description.sections.iter().map(Echo::of).collect();
+        keep_tagged(&mut sections, &description, section, mid.unwrap_or_default());
+        let mut candidates = candidates(section);
+        if candidates.is_empty() {
+            let all = description.sections.iter().zip(&sections);
+            let shared = all.filter(|(_, echo)| echo.kept.is_some());
+            candidates = shared.flat_map(|(section, _)| self::candidates(section)).collect();
+        }
         Ok(Self {
-            sections: description.sections.iter().map(Echo::of).collect(),
+            sections,
             video,
             mid: mid.ok_or(OfferError::Attribute("mid"))?.to_owned(),
-            bundled: is_bundled(&description, mid.unwrap_or_default()),
+            bundled: bundle(&description, mid.unwrap_or_default()).is_some(),
             codec: Codec::of(section, choice),
             extensions: Extensions::of(section).ok_or(OfferError::Attribute("extmap"))?,
             rtcp_rsize: section.attributes.has("rtcp-rsize"),
             transport: Transport::of(&description, section)?,
-            candidates: candidates(section),
+            candidates,
         })
     }
 
@@ -203,8 +214,45 @@ impl Echo {
             protocol: section.protocol.to_owned(),
             formats: section.formats.join(" "),
             mid: mid.map(str::to_owned),
+            kept: None,
         }
     }
+}
+
+/// Keeps the section that the bundle names first (RFC 9143: offerer-tagged), where the video, called
+/// `mid`, has no transport but that one's, as by the policy `max-bundle`: it says so, or, as Chromium
+/// does, gives both the same ICE user name.
+fn keep_tagged(
+    sections: &mut [Echo],
+    description: &Description<'_>,
+    video: &Section<'_>,
+    mid: &str,
+) {
+    let tagged = bundle(description, mid).and_then(|mut names| names.next());
+    let tagged = tagged.filter(|tagged| *tagged != mid && names(description, tagged) == 1);
+    let is_shared = |section: &Section<'_>| {
+        let [own, other] = [video, section].map(|one| one.attributes.first("ice-ufrag"));
+        video.attributes.has("bundle-only") || own.is_some() && own == other
+    };
+    for (section, echo) in description.sections.iter().zip(sections) {
+        if echo.mid.is_some() && echo.mid.as_deref() == tagged && is_shared(section) {
+            echo.kept = format_to_keep(section);
+        }
+    }
+}
+
+/// The first format of a section that can be had, as `a=rtpmap` has it.
+fn format_to_keep(section: &Section<'_>) -> Option<String> {
+    let attributes = &section.attributes;
+    let usable = section.port != 0 && section.protocol.contains("RTP/SAVP");
+    let format = section.formats.first().and_then(|format| h264::payload_type(format));
+    let format = format.filter(|_| usable && attributes.has("rtcp-mux"))?;
+    attributes.all("rtpmap").find_map(|line| {
+        let (pt, codec) = line.split_once(' ')?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._".contains(&byte);
+        let is_codec = codec.len() <= 64 && codec.bytes().all(is_plain);
+        (number(pt) == Some(format) && is_codec).then(|| format!("{format} {codec}"))
+    })
 }
 
 impl Codec {
@@ -300,11 +348,15 @@ fn names(description: &Description<'_>, mid: &str) -> usize {
     mids.filter(|other| *other == mid).count()
 }
 
-/// Whether a bundle is offered that the section called `mid` is part of.
-fn is_bundled(description: &Description<'_>, mid: &str) -> bool {
-    description.attributes.all("group").any(|group| {
+/// The names of the bundle that the section called `mid` is part of, where one is offered.
+fn bundle<'a>(
+    description: &Description<'a>,
+    mid: &str,
+) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
+    description.attributes.all("group").find_map(|group| {
         let mut words = group.split_ascii_whitespace();
-        words.next() == Some("BUNDLE") && words.any(|word| word == mid)
+        let is_bundle = words.next() == Some("BUNDLE");
+        (is_bundle && words.clone().any(|word| word == mid)).then_some(words)
     })
 }
 

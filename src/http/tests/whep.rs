@@ -152,9 +152,13 @@ async fn options_and_head_say_what_may_be_sent() {
         (200, true)
     );
     let get = site.get("/whep/sim").await;
-    assert!(get.headers()["allow"].to_str().unwrap().contains("POST"));
-    problem(get, 405, "wrong-method").await;
+    assert_eq!(get.status(), 200);
+    assert_eq!(get.text().await.unwrap(), "", "there is nothing to show");
+    let put = site.request("PUT", "/whep/sim").send().await.unwrap();
+    assert!(put.headers()["allow"].to_str().unwrap().contains("POST"));
+    problem(put, 405, "wrong-method").await;
     let (path, _) = join(&site).await;
+    assert_eq!(site.get(&path).await.status(), 204);
     let options = site.request("OPTIONS", &path).send().await.unwrap();
     assert_eq!(options.headers()["accept-patch"], "application/trickle-ice-sdpfrag");
 }
@@ -209,7 +213,11 @@ async fn what_is_refused_is_counted_by_its_short_name_and_never_by_a_stranger_s_
     let site = Site::open().await;
     let foreign = site.request("GET", "/").header("origin", "https://evil.example");
     let refusals = [
-        (site.get("/whep/secret-name").await.status(), 405, "wrong-method"),
+        (
+            site.request("PUT", "/whep/secret-name").send().await.unwrap().status(),
+            405,
+            "wrong-method",
+        ),
         (site.offer("/whep/secret-name", OFFER).await.status(), 404, "unknown-camera"),
         (site.offer("/whep/sim", "bad offer").await.status(), 422, "bad-offer"),
         (site.get("/secret-name").await.status(), 404, "not-found"),

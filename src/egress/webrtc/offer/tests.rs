@@ -324,3 +324,32 @@ proptest! {
         let _ = Offer::parse(&text, None);
     }
 }
+
+/// Found by a WHEP player that puts sound first: Chromium took no answer that refused the section
+/// whose transport the video shares ("Failed to setup RTCP mux").
+#[test]
+fn the_section_whose_transport_the_video_shares_is_kept_and_no_other() {
+    let apart = offer(CHROMIUM);
+    let kept = |text: &str| Offer::parse(text, None).unwrap().sections.remove(0).kept;
+    assert_eq!(kept(&apart), None);
+    let audio = "a=mid:0\r\na=recvonly\r\n";
+    let shared = apart.replace(audio, &format!("{audio}a=rtcp-mux\r\na=ice-ufrag:h4xY\r\n"));
+    assert_eq!(kept(&shared).as_deref(), Some("111 opus/48000/2"));
+    let candidate = "a=candidate:3 1 udp 2113937151 192.0.2.10 51000 typ host\r\n";
+    let theirs =
+        shared.replace("a=candidate:", "a=x:").replace(audio, &(audio.to_owned() + candidate));
+    assert_eq!(Offer::parse(&theirs, None).unwrap().candidates.len(), 1, "its candidates are too");
+    let said = apart.replace(audio, &format!("{audio}a=rtcp-mux\r\n"));
+    assert_eq!(kept(&said), None);
+    let said = said.replace("a=mid:1\r\n", "a=mid:1\r\na=bundle-only\r\n");
+    assert_eq!(kept(&said).as_deref(), Some("111 opus/48000/2"));
+    for (was, is) in [
+        ("BUNDLE 0 1", "BUNDLE 1 0"),
+        ("BUNDLE 0 1", "BUNDLE 1"),
+        ("m=audio 9", "m=audio 0"),
+        ("111 opus/48000/2", "111 opus/48000/2 x"),
+        ("m=audio 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/DTLS/SCTP"),
+    ] {
+        assert_eq!(kept(&shared.replace(was, is)), None, "{is}");
+    }
+}
