@@ -56,7 +56,7 @@ async fn aiortc_with_a_bearer_token_watches_with_and_without_trickle() {
         println!("trickle {trickle}: {} frames", tally.frames);
         assert_eq!(patched, trickle.then_some(204));
         assert!(tally.frames >= 45, "{tally:?}");
-        assert_complete(&server, &tally);
+        assert_complete(&server, &tally).await;
         assert_eq!(done["delete_status"], 200, "{done}");
     }
     server.sessions_are(0, SOON).await;
