@@ -3,11 +3,19 @@
 //! Sans-IO: the time is an argument, so that the simulator runs the same code in virtual time.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::rate::Rate;
+
+/// Whom an address stands for: whoever has an IPv6 address has all of its /64.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
 
 /// Which limit a session counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -203,6 +211,7 @@ impl Admission {
     /// # Errors
     /// The limit that was reached.
     pub fn admit(&self, kind: Kind, address: IpAddr, now: Duration) -> Result<Permit, Refusal> {
+        let address = network(address);
         self.with(|state| state.admit(kind, address, now))?;
         Ok(Permit { admission: self.clone(), kind, address, user: OnceLock::new() })
     }

@@ -103,11 +103,13 @@ impl Reload {
         may
     }
 
-    /// Who is no user any more, or may not watch his camera any more, is shown out.
+    /// Who is no user any more, has another password, or may not watch his camera any more, is shown
+    /// out.
     fn users(&mut self, auth: config::Auth) {
-        self.auth.reload(&auth);
+        let gone = self.auth.reload(&auth);
         for session in self.registry.list() {
-            if !self.auth.is_valid(session.user.as_deref(), &session.rendition.camera) {
+            let stays = self.auth.is_valid(session.user.as_deref(), &session.rendition.camera);
+            if !stays || session.user.as_ref().is_some_and(|user| gone.contains(user)) {
                 session.end(End::Operator);
             }
         }

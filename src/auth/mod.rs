@@ -115,10 +115,22 @@ impl Auth {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Puts other users in force. Who was let in is known by [`Auth::is_valid`].
-    pub fn reload(&self, config: &config::Auth) {
-        *self.shared.users.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Users::new(config));
+    /// Puts other users in force; gives the names of those who are gone or have another password.
+    pub fn reload(&self, config: &config::Auth) -> Vec<Arc<str>> {
+        let mut users = self.shared.users.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *users);
+        let mut after = Users::new(config);
+        let mut gone = Vec::new();
+        for (name, old) in &before.0 {
+            match after.0.get_mut(name) {
+                // Who is the same is known by what he showed before.
+                Some(new) if new.is_like(old) => *new = Arc::clone(old),
+                Some(new) if new.has_password_of(old) => {}
+                _ => gone.push(Arc::clone(name)),
+            }
+        }
+        *users = Arc::new(after);
+        gone
     }
 
     /// Whether everybody may come in.
@@ -161,7 +173,7 @@ impl Auth {
         found.map(|(user, _)| Visitor(Some(Arc::clone(user))))
     }
 
-    /// Checks credentials; `now` is any clock that never goes back. Blocks for as long as
+    /// Checks credentials; `clock` is any that never goes back. Blocks for as long as
     /// hashes of at most [`WAITING_MAX`] visitors take: not for an asynchronous task.
     ///
     /// # Errors
@@ -170,7 +182,7 @@ impl Auth {
         &self,
         address: IpAddr,
         credentials: &Credentials,
-        now: Duration,
+        clock: impl Fn() -> Duration,
     ) -> Result<Visitor, Denied> {
         if let Some(visitor) = self.recognise(credentials) {
             return Ok(visitor);
@@ -181,9 +193,14 @@ impl Auth {
         if let Some(visitor) = self.recognise(credentials) {
             return Ok(visitor);
         }
-        self.patience().check(address, now)?;
-        let user = self.users().verify(credentials);
-        self.judge(address, user, now)
+        self.patience().check(address, clock())?;
+        match self.users().verify(credentials) {
+            Ok(user) => Ok(Visitor(Some(user))),
+            Err(hashes) => {
+                self.patience().count(address, hashes, clock());
+                Err(Denied::Wrong)
+            }
+        }
     }
 
     /// Checks a Digest answer to `nonce`; cheap.
@@ -198,31 +215,17 @@ impl Auth {
         nonce: &Nonce,
         now: Duration,
     ) -> Result<Visitor, Denied> {
-        self.patience().check(address, now)?;
         let is_right = |user: &&Arc<User>| {
             user.digest_ha1().is_some_and(|ha1| answer.is_right(ha1, method, nonce))
         };
-        let user = self.users().0.get(answer.username.as_str()).filter(is_right).cloned();
-        self.judge(address, user, now)
-    }
-
-    /// Lets `user` in, or counts a wrong guess.
-    fn judge(
-        &self,
-        address: IpAddr,
-        user: Option<Arc<User>>,
-        now: Duration,
-    ) -> Result<Visitor, Denied> {
-        match user {
-            Some(user) => {
-                self.patience().forgive(address);
-                Ok(Visitor(Some(user)))
-            }
-            None => {
-                self.patience().count(address, now);
-                Err(Denied::Wrong)
-            }
+        // A right answer costs nothing to tell, so a neighbour's guesses do not stand in its way.
+        if let Some(user) = self.users().0.get(answer.username.as_str()).filter(is_right) {
+            return Ok(Visitor(Some(Arc::clone(user))));
         }
+        let mut patience = self.patience();
+        patience.check(address, now)?;
+        patience.count(address, 1, now);
+        Err(Denied::Wrong)
     }
 
     fn patience(&self) -> MutexGuard<'_, Patience> {
@@ -281,15 +284,20 @@ impl Users {
         named.into_iter().chain(anybody)
     }
 
-    /// The user whose password it is. Costs a hash also where there is no such user.
-    fn verify(&self, credentials: &Credentials) -> Option<Arc<User>> {
-        let mut candidates = self.candidates(credentials).peekable();
-        if candidates.peek().is_none() {
-            password::pretend(credentials.password());
-            return None;
+    /// The user whose password it is, or how many hashes it took to find none: at least one, also
+    /// where there is no such user.
+    fn verify(&self, credentials: &Credentials) -> Result<Arc<User>, u32> {
+        let mut hashes = 0;
+        for (user, password) in self.candidates(credentials) {
+            if user.verify(password) {
+                return Ok(Arc::clone(user));
+            }
+            hashes += 1;
         }
-        let found = candidates.find(|(user, password)| user.verify(password));
-        found.map(|(user, _)| Arc::clone(user))
+        if hashes == 0 {
+            password::pretend(credentials.password());
+        }
+        Err(hashes.max(1))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Patience with wrong passwords, by address: a few are free, then each doubles the wait.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Denied;
+use crate::admission::network;
 
 /// Wrong guesses that cost nothing: people mistype.
 const FREE: u32 = 5;
@@ -35,7 +36,7 @@ struct Guesses {
 impl Guesses {
     /// From when on the next guess is listened to.
     fn until(self) -> Duration {
-        let Some(costly) = self.count.checked_sub(FREE) else { return self.last };
+        let Some(costly) = self.count.checked_sub(FREE) else { return Duration::ZERO };
         let doubled = WAIT_MIN.saturating_mul(1u32.checked_shl(costly).unwrap_or(u32::MAX));
         self.last + doubled.min(WAIT_MAX)
     }
@@ -51,8 +52,8 @@ impl Patience {
         }
     }
 
-    /// Counts a wrong guess.
-    pub(super) fn count(&mut self, address: IpAddr, now: Duration) {
+    /// Counts wrong guesses.
+    pub(super) fn count(&mut self, address: IpAddr, guesses: u32, now: Duration) {
         let address = network(address);
         if !self.guesses.contains_key(&address) && self.guesses.len() >= ADDRESSES_MAX {
             self.guesses.retain(|_, guesses| now.saturating_sub(guesses.last) < FORGET_AFTER);
@@ -63,24 +64,12 @@ impl Patience {
                 self.guesses.remove(&quietest);
             }
         }
-        let guesses = self.guesses.entry(address).or_insert(Guesses { count: 0, last: now });
-        if now.saturating_sub(guesses.last) >= FORGET_AFTER {
-            guesses.count = 0;
+        // Only time forgives: one who has a password of his own could try another's for ever.
+        let held = self.guesses.entry(address).or_insert(Guesses { count: 0, last: now });
+        if now.saturating_sub(held.last) >= FORGET_AFTER {
+            held.count = 0;
         }
-        *guesses = Guesses { count: guesses.count.saturating_add(1), last: now };
-    }
-
-    /// Forgets what was held against an address that knew the password in the end.
-    pub(super) fn forgive(&mut self, address: IpAddr) {
-        self.guesses.remove(&network(address));
-    }
-}
-
-/// Whoever has an IPv6 address has all of its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-        v4 => v4,
+        *held = Guesses { count: held.count.saturating_add(guesses), last: now };
     }
 }
 
@@ -102,12 +91,12 @@ mod tests {
         let mut patience = Patience::default();
         let mut now = Duration::from_secs(10);
         for _ in 0..FREE - 1 {
-            patience.count(HERE, now);
+            patience.count(HERE, 1, now);
             assert_eq!(wait(&patience, HERE, now), Duration::ZERO);
         }
         let mut waits = Vec::new();
         for _ in 0..12 {
-            patience.count(HERE, now);
+            patience.count(HERE, 1, now);
             let wait = wait(&patience, HERE, now);
             waits.push(wait.as_secs());
             now += wait;
@@ -117,20 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn an_address_starts_anew_after_the_right_password_and_after_a_quiet_time() {
+    fn an_address_starts_anew_after_a_quiet_time() {
         let mut patience = Patience::default();
         for _ in 0..=FREE {
-            patience.count(HERE, Duration::ZERO);
+            patience.count(HERE, 1, Duration::ZERO);
         }
         let later = FORGET_AFTER;
-        patience.count(HERE, later);
+        patience.count(HERE, 1, later);
         assert_eq!(patience.check(HERE, later), Ok(()));
         for _ in 0..=FREE {
-            patience.count(HERE, later);
+            patience.count(HERE, 1, later);
         }
         assert!(patience.check(HERE, later).is_err());
-        patience.forgive(HERE);
-        assert_eq!(patience.check(HERE, later), Ok(()));
     }
 
     #[test]
@@ -139,7 +126,7 @@ mod tests {
         let [one, two, far] = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
             .map(|address| address.parse::<IpAddr>().unwrap());
         for _ in 0..=FREE {
-            patience.count(one, Duration::ZERO);
+            patience.count(one, 1, Duration::ZERO);
         }
         assert!(patience.check(two, Duration::ZERO).is_err());
         assert_eq!(patience.check(far, Duration::ZERO), Ok(()));
@@ -149,7 +136,7 @@ mod tests {
     fn only_so_many_addresses_are_remembered() {
         let mut patience = Patience::default();
         for n in 0..2 * ADDRESSES_MAX as u32 {
-            patience.count(IpAddr::from(n.to_be_bytes()), Duration::from_millis(n.into()));
+            patience.count(IpAddr::from(n.to_be_bytes()), 1, Duration::from_millis(n.into()));
         }
         assert_eq!(patience.guesses.len(), ADDRESSES_MAX);
         assert!(!patience.guesses.contains_key(&IpAddr::from([0, 0, 0, 0])));

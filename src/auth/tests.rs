@@ -30,7 +30,7 @@ fn basic(name: &str, password: &str) -> Credentials {
 }
 
 fn come(auth: &Auth, credentials: &Credentials) -> Result<Visitor, Denied> {
-    auth.authenticate(HERE, credentials, Duration::ZERO)
+    auth.authenticate(HERE, credentials, || Duration::ZERO)
 }
 
 #[test]
@@ -62,6 +62,11 @@ fn a_bearer_token_is_name_and_password_or_the_password_alone() {
     }
     let others = Credentials::Bearer("anna:otto's secret".into());
     assert_eq!(come(&auth, &others).unwrap_err(), Denied::Wrong);
+    // A bare guess is one at everybody's password.
+    for _ in 0..2 {
+        assert_eq!(come(&auth, &Credentials::Bearer("x".into())).unwrap_err(), Denied::Wrong);
+    }
+    assert!(matches!(come(&auth, &Credentials::Bearer("x".into())), Err(Denied::Slow { .. })));
 }
 
 #[test]
@@ -77,8 +82,8 @@ fn wrong_guesses_slow_their_address_down_but_nobody_who_is_known() {
     // Not listened to, although right.
     let otto = basic("otto", "otto's secret");
     assert!(matches!(come(&auth, &otto), Err(Denied::Slow { .. })));
-    assert!(auth.authenticate(THERE, &otto, Duration::ZERO).is_ok());
-    assert!(auth.authenticate(HERE, &otto, Duration::ZERO).is_ok(), "known from elsewhere now");
+    assert!(auth.authenticate(THERE, &otto, || Duration::ZERO).is_ok());
+    assert!(auth.authenticate(HERE, &otto, || Duration::ZERO).is_ok(), "known from elsewhere now");
 }
 
 #[test]
@@ -106,6 +111,8 @@ fn a_digest_answer_counts_like_a_password() {
         assert_eq!(come("PLAY"), Err(Denied::Wrong));
     }
     assert!(matches!(come("PLAY"), Err(Denied::Slow { .. })));
+    assert_eq!(come("DESCRIBE"), Ok(true), "guesses do not stand in the way of who is right");
+    assert!(matches!(come("PLAY"), Err(Denied::Slow { .. })), "and are not forgiven for it");
 }
 
 #[test]
@@ -117,7 +124,11 @@ fn other_users_are_in_force_after_a_reload() {
     assert!(!auth.is_valid(None, "porch"), "nobody is let in without a name");
     let mut changed = config();
     changed.users.pop();
-    auth.reload(&changed);
+    changed.users[0].cameras = Some(vec!["porch".into()]);
+    let gone = auth.reload(&changed);
+    assert_eq!(gone, ["otto".into()], "anna may watch less, but is who she was");
+    changed.users[0].password_hash = weak_hash("another").into();
+    assert_eq!(auth.reload(&changed), ["anna".into()]);
     assert_eq!(come(&auth, &otto).unwrap_err(), Denied::Wrong);
     assert!(!auth.is_valid(Some("otto"), "porch"));
 }

@@ -37,6 +37,16 @@ impl User {
         }
     }
 
+    /// Whether nothing of the user has changed.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.has_password_of(other) && self.role == other.role && self.cameras == other.cameras
+    }
+
+    /// Whether the user has the same password as before.
+    pub(super) fn has_password_of(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.digest_ha1 == other.digest_ha1
+    }
+
     pub(super) fn may_watch(&self, camera: &str) -> bool {
         self.cameras.as_ref().is_none_or(|cameras| cameras.contains(camera))
     }

@@ -62,16 +62,19 @@ impl Address {
         Ok(Self { location: format!("{scheme}://{host}{path}"), user })
     }
 
-    /// The address without user and password.
-    pub(super) fn location(&self) -> &str {
-        &self.location
+    /// The host, as `rtsp://host[:port]`: many a camera wants its password in path or query.
+    pub(super) fn host(&self) -> &str {
+        let scheme = self.location.find("://").map_or(0, |at| at + 3);
+        let end =
+            self.location[scheme..].find(['/', '?']).map_or(self.location.len(), |at| scheme + at);
+        &self.location[..end]
     }
 }
 
 /// Without the password.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.location)
+        f.write_str(self.host())
     }
 }
 
@@ -186,10 +189,12 @@ mod tests {
     #[test]
     fn the_password_is_taken_out_of_the_address() {
         let address = Address::parse("rtsp://me:s%40cret@10.0.0.7:8554/a?b=c@d").unwrap();
-        assert_eq!(address.location(), "rtsp://10.0.0.7:8554/a?b=c@d");
+        assert_eq!(address.location, "rtsp://10.0.0.7:8554/a?b=c@d");
         assert_eq!(address.user, Some(("me".into(), "s@cret".into())));
         let shown = format!("{address:?} {:?}", feed(&address));
         assert!(!shown.contains("cret"), "{shown}");
+        assert_eq!(address.host(), "rtsp://10.0.0.7:8554");
+        assert_eq!(Address::parse("rtsp://host?password=x").unwrap().host(), "rtsp://host");
         assert_eq!(Address::parse("rtsp://host").unwrap().user, None);
     }
 

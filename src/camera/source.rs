@@ -62,7 +62,7 @@ impl Source {
             Self::V4l2(device) => device.display().to_string(),
             Self::Libcamera(None) => "libcamera".into(),
             Self::Libcamera(Some(name)) => format!("libcamera {name}"),
-            Self::Rtsp(address) => address.location().into(),
+            Self::Rtsp(address) => address.host().into(),
         }
     }
 

@@ -178,6 +178,7 @@ pub(super) async fn camera(
 )]
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -200,7 +201,7 @@ pub(super) async fn change(
     if change.keyframe {
         rendition.hub.request_key_frame(Cause::Operator);
     }
-    tracing::info!(camera = %camera.id, ?change, "camera changed by the API");
+    tracing::info!(camera = %camera.id, user = visitor.name().map(AsRef::<str>::as_ref), ?change, "camera changed by the API");
     Ok(Json(shared.describe(camera, Timestamp::now())))
 }
 
@@ -247,6 +248,8 @@ pub(super) async fn end(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let session = shared.session(&visitor, &id)?;
+    let user = visitor.name().map(AsRef::<str>::as_ref);
+    tracing::info!(session = %session.id, user, "session ended by the API");
     session.end(End::Operator);
     Ok(StatusCode::NO_CONTENT)
 }

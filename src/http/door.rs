@@ -78,8 +78,8 @@ async fn visitor(auth: &Auth, peer: IpAddr, headers: &HeaderMap) -> Result<Visit
         return Ok(visitor);
     }
     let auth = auth.clone();
-    let now = Timestamp::now().since(Timestamp::default());
-    let check = tokio::task::spawn_blocking(move || auth.authenticate(peer, &credentials, now));
+    let clock = || Timestamp::now().since(Timestamp::default());
+    let check = tokio::task::spawn_blocking(move || auth.authenticate(peer, &credentials, clock));
     check.await.unwrap_or(Err(Denied::Busy { retry_after: Duration::from_secs(1) }))
 }
 
@@ -99,6 +99,12 @@ fn permit(
         Need::Camera => camera.is_some_and(|camera| visitor.may_watch(camera)),
         Need::Everything => visitor.sees_everything(),
     };
+    if !allowed && need == Need::Everything {
+        return Err(not_permitted(
+            "this tells of every camera, and these credentials are not for all of them",
+            "use the credentials of a user without auth.users.cameras",
+        ));
+    }
     if !allowed {
         return Err(not_permitted(
             "these credentials are not for this camera",
@@ -126,7 +132,7 @@ fn not_permitted(detail: &'static str, remedy: &'static str) -> Problem {
     )
 }
 
-fn refused(denied: Denied) -> Problem {
+pub(super) fn refused(denied: Denied) -> Problem {
     let detail = denied.to_string();
     match denied {
         Denied::Missing | Denied::Wrong => {

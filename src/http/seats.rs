@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::admission::network;
+
 /// Places that are handed out until all, or all of one address, are taken.
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
@@ -40,6 +42,7 @@ impl Seats {
 
     /// A place for somebody at `address`, if there is one.
     pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
+        let address = network(address);
         let mut per_address = self.state.lock();
         let here = per_address.get(&address).copied().unwrap_or(0);
         if *self.state.taken.borrow() >= self.state.all_max || here >= self.state.per_address_max {

@@ -18,9 +18,9 @@ use super::openapi::{No, NoBody};
 use super::problem::Problem;
 use super::sdp::{Fragment, OfferFacts};
 use super::signalling::{CandidateError, OpenError, Opened, Viewer};
-use super::{Shared, gate};
+use super::{Shared, door, gate};
 use crate::admission::{Kind, Permit, Refusal};
-use crate::auth::Visitor;
+use crate::auth::{Denied, Visitor};
 use crate::catalog::Rendition;
 use crate::clock::Timestamp;
 use crate::descriptors;
@@ -87,6 +87,10 @@ impl Shared {
         if self.stopping.is_stopping() {
             return Err(Problem::stopping());
         }
+        // The users may have changed since the request began.
+        if !self.http.auth.is_current(visitor) {
+            return Err(door::refused(Denied::Wrong));
+        }
         if let Some(reason) = camera.unready_reason(now) {
             return Err(Problem::camera_away(camera, &reason));
         }
@@ -113,7 +117,7 @@ impl Shared {
     /// Hands the offer to the engine.
     pub(super) async fn open(&self, viewer: Viewer) -> Result<Opened, Problem> {
         let (rendition, peer) = (Arc::clone(&viewer.rendition), viewer.address);
-        self.http.signalling.open(viewer).await.map_err(|error| {
+        let opened = self.http.signalling.open(viewer).await.map_err(|error| {
             if let Some(suppressed) = log::heard() {
                 tracing::info!(%peer, camera = %rendition.camera, %error, suppressed, "offer refused");
             }
@@ -121,7 +125,14 @@ impl Shared {
                 Ok(camera) => not_opened(camera, error),
                 Err(problem) => problem,
             }
-        })
+        })?;
+        // Users who went while the session came to be were not found among the sessions.
+        let session = &opened.session;
+        if !self.http.auth.is_valid(session.user.as_deref(), &rendition.camera) {
+            session.end(End::Operator);
+            return Err(door::refused(Denied::Wrong));
+        }
+        Ok(opened)
     }
 
     fn whep_session(

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use glib::prelude::*;
@@ -13,7 +13,7 @@ use socket2::SockRef;
 use super::idle::Activity;
 use super::intake::Intake;
 use super::media::Media;
-use crate::admission::{Permit, Refusal};
+use crate::admission::{Admission, Kind, Permit, Refusal};
 use crate::auth::{Nonce, Visitor};
 use crate::clock::Timestamp;
 use crate::egress::session::{End, Session};
@@ -33,6 +33,9 @@ nix::getsockopt_impl!(
     TcpInfoWords,
     GetStruct<TcpInfoWords>
 );
+
+/// How long a connection may take to say who it is, where visitors must: players do it at once.
+const LOGIN_MAX: Duration = Duration::from_secs(10);
 
 /// Medias that a connection may have at a time: one it plays, and one it was described since.
 const MEDIAS_MAX: usize = 2;
@@ -55,7 +58,8 @@ pub(super) struct Connection {
     /// What came since it last asked for something.
     intake: Mutex<Intake>,
     state: Mutex<State>,
-    permit: Permit,
+    /// Its place, from when it has one: where visitors must say who they are, from when they have.
+    permit: OnceLock<Permit>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +79,7 @@ impl Connection {
     pub(super) fn new(
         socket: &TcpStream,
         address: SocketAddr,
-        permit: Permit,
+        permit: Option<Permit>,
         tls: bool,
     ) -> std::io::Result<Self> {
         let local = if tls { Some(socket.local_addr()?.ip().to_canonical()) } else { None };
@@ -89,7 +93,7 @@ impl Connection {
             nonce: Nonce::random(),
             intake: Mutex::default(),
             state: Mutex::default(),
-            permit,
+            permit: permit.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
@@ -100,7 +104,7 @@ impl Connection {
 
     /// Who it is, where visitors must say so and it has.
     pub(super) fn user(&self) -> Option<&Arc<str>> {
-        self.permit.user()
+        self.permit.get().and_then(Permit::user)
     }
 
     /// What it is challenged with.
@@ -118,12 +122,30 @@ impl Connection {
         self.state().visitor = Some(visitor.clone());
     }
 
-    /// Counts the connection as one of `user`'s.
+    /// Whether it has a place.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.permit.get().is_some()
+    }
+
+    /// Gives it a place, if it has none, which counts as one of `user`'s.
     ///
     /// # Errors
-    /// Where the user has as many as one may have.
-    pub(super) fn count_for(&self, user: &Arc<str>) -> Result<(), Refusal> {
-        self.permit.count_for(user)
+    /// The limit that was reached.
+    pub(super) fn admit(&self, admission: &Admission, user: &Arc<str>) -> Result<(), Refusal> {
+        if let Some(permit) = self.permit.get() {
+            return permit.count_for(user);
+        }
+        let now = Timestamp::now().since(Timestamp::default());
+        let permit = admission.admit(Kind::Rtsp, self.address.ip(), now)?;
+        permit.count_for(user)?;
+        // One thread answers a connection's requests.
+        let _ = self.permit.set(permit);
+        Ok(())
+    }
+
+    /// Whether it has taken too long to say who it is.
+    pub(super) fn is_stranger_for_long(&self, now: Timestamp) -> bool {
+        !self.is_admitted() && now.since(self.opened) > LOGIN_MAX
     }
 
     /// The address that the viewer reached, where gst-rtsp-server does not know it.

@@ -1,7 +1,7 @@
 //! The thread at the door: lets viewers in, refuses them properly, and ends what must end.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::hop::Hops;
 use super::media::Media;
 use super::refusal::{PATIENCE, PATIENCE_TLS, Refusal};
 use super::server::{Server, Shared};
-use crate::admission::{self, Admission, Kind, Permit};
+use crate::admission::{self, Kind, Permit, network};
 use crate::clock::Timestamp;
 use crate::descriptors::{self, Guest};
 use crate::egress::session::{End, Transport};
@@ -36,6 +36,11 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(2);
 
 /// Connections accepted in one turn, so that the rest of the work is not starved by a flood.
 const ACCEPTS_PER_TURN: usize = 32;
+
+/// Connections at a time whose visitors have not said yet who they are, where they must: in all, and
+/// from one address.
+const STRANGERS_MAX: usize = 64;
+const STRANGERS_PER_ADDRESS_MAX: usize = 16;
 
 /// Connections being refused at a time; more are closed without a word.
 const REFUSALS_MAX: usize = 64;
@@ -63,7 +68,6 @@ pub(super) struct Door {
     pub(super) server: Server,
     pub(super) pool: RTSPSessionPool,
     pub(super) shared: Arc<Shared>,
-    pub(super) admission: Admission,
     /// Where RTSPS is served, and then nothing else.
     pub(super) hops: Option<Hops>,
     pub(super) connections: Vec<Entry>,
@@ -127,12 +131,7 @@ impl Door {
 
     fn receive(&mut self, stream: TcpStream, address: SocketAddr) {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let now = Duration::from_nanos(Timestamp::now().as_nanos());
-        let roomy = |_: &Permit| descriptors::admits(Guest::Rtsp);
-        let admitted = self.admission.admit(Kind::Rtsp, address.ip(), now);
-        let admitted = admitted
-            .and_then(|permit| Some(permit).filter(roomy).ok_or(admission::Refusal::Descriptors));
-        let permit = match admitted {
+        let permit = match self.admit(address.ip()) {
             Ok(permit) => permit,
             Err(refusal) => {
                 self.shared.metrics.refused(DOOR, refusal.as_str());
@@ -160,6 +159,36 @@ impl Door {
         {
             tracing::warn!(%address, error, suppressed, "RTSP connection dropped");
         }
+    }
+
+    /// A place for somebody at `address`; none yet where visitors must say who they are: places, and
+    /// the rate of joins, are not for strangers to use up.
+    fn admit(&self, address: IpAddr) -> Result<Option<Permit>, admission::Refusal> {
+        let permit = if self.shared.auth.is_open() {
+            let now = Duration::from_nanos(Timestamp::now().as_nanos());
+            Some(self.shared.admission.admit(Kind::Rtsp, address, now)?)
+        } else {
+            self.admit_stranger(network(address))?;
+            None
+        };
+        Some(permit)
+            .filter(|_| descriptors::admits(Guest::Rtsp))
+            .ok_or(admission::Refusal::Descriptors)
+    }
+
+    fn admit_stranger(&self, from: IpAddr) -> Result<(), admission::Refusal> {
+        let connections = self.connections.iter().filter_map(|entry| entry.connection.upgrade());
+        let strangers = connections.filter(|connection| !connection.is_admitted());
+        let addresses: Vec<IpAddr> =
+            strangers.map(|connection| network(connection.address().ip())).collect();
+        let here = addresses.iter().filter(|address| **address == from).count();
+        if here >= STRANGERS_PER_ADDRESS_MAX {
+            return Err(admission::Refusal::Address { max: STRANGERS_PER_ADDRESS_MAX });
+        }
+        if addresses.len() >= STRANGERS_MAX {
+            return Err(admission::Refusal::Sessions { kind: Kind::Rtsp, max: STRANGERS_MAX });
+        }
+        Ok(())
     }
 
     /// Hands the socket over to gst-rtsp-server.
@@ -203,10 +232,12 @@ impl Door {
             } else if connection.session().is_some_and(|session| session.end_reason().is_some()) {
                 connection.shut_down();
             } else if connection.sends_too_much(now) {
-                tracing::warn!(%address, "RTSP connection sends on and on without a request");
+                if let Some(suppressed) = log::heard() {
+                    tracing::warn!(%address, suppressed, "RTSP connection sends on without a request");
+                }
                 metrics.refused(DOOR, "request-too-large");
                 connection.cut_off();
-            } else if connection.activity().is_idle(now) {
+            } else if connection.is_stranger_for_long(now) || connection.activity().is_idle(now) {
                 if let Some(suppressed) = log::heard() {
                     tracing::info!(%address, suppressed, "RTSP connection is idle and is closed");
                 }

@@ -61,7 +61,7 @@ impl Hops {
         let (identity, metrics) = (self.identity.clone(), Arc::clone(&self.metrics));
         self.runtime.spawn(async move {
             if let Err(error) = carry(stream, near, &identity, &metrics).await {
-                tracing::info!(%address, %error, "RTSPS connection ends before a request");
+                tracing::debug!(%address, %error, "RTSPS connection ends before a request");
             }
         });
         Ok(far.into())

@@ -52,21 +52,30 @@ impl<'a> Request<'a> {
         is_text_once_decoded(address.to_bytes())
     }
 
-    /// The first value of a header, where it is text of a bearable length.
+    /// The first value of a header; `Some("\u{fffd}")` where it is no text of a bearable length, or where
+    /// there is another: it is there, and nothing that is asked for.
     pub(super) fn header(self, field: RTSPHeaderField) -> Option<String> {
+        let first = self.value(field, 0)?;
+        let only = self.value(field, 1).is_none();
+        let text = first.filter(|text| only && text.len() <= VALUE_BYTES_MAX);
+        Some(text.unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string()))
+    }
+
+    /// The value of a header's `index`th occurrence: its text, or nothing where it is no text.
+    fn value(self, field: RTSPHeaderField, index: i32) -> Option<Option<String>> {
         let mut value = ptr::null_mut();
         // SAFETY: the message lives as long as `self`. The function writes a pointer to a string that
         // belongs to the message and ends with a zero.
         let text = unsafe {
             let message: *mut ffi::GstRTSPMessage = self.0.to_glib_none().0;
-            let found = ffi::gst_rtsp_message_get_header(message, field.into_glib(), &mut value, 0);
+            let found =
+                ffi::gst_rtsp_message_get_header(message, field.into_glib(), &mut value, index);
             if found != ffi::GST_RTSP_OK || value.is_null() {
                 return None;
             }
             CStr::from_ptr(value)
         };
-        let text = text.to_str().ok().filter(|text| text.len() <= VALUE_BYTES_MAX)?;
-        Some(text.to_owned())
+        Some(text.to_str().ok().map(str::to_owned))
     }
 
     /// Whether the library may see it: a camera plays now and at its own speed, so everything else

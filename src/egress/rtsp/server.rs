@@ -57,6 +57,7 @@ pub(super) struct Shared {
     pub(super) runtime: Handle,
     pub(super) transports: RTSPLowerTrans,
     pub(super) auth: Auth,
+    pub(super) admission: Admission,
 }
 
 /// The running server. It stops when the signal it was given says so; [`RtspServer::stopped`]
@@ -113,7 +114,8 @@ impl RtspServer {
             metrics: Arc::clone(&metrics),
             runtime: runtime.clone(),
         });
-        let shared = Shared { catalog, registry, metrics, teardowns, runtime, transports, auth };
+        let shared =
+            Shared { catalog, registry, metrics, teardowns, runtime, transports, auth, admission };
         let shared = Arc::new(shared);
         let pool = RTSPSessionPool::new();
         let server = Server::new(&shared, &pool)?;
@@ -122,7 +124,6 @@ impl RtspServer {
             server,
             pool,
             shared,
-            admission,
             hops,
             connections: Vec::new(),
             refusals: Vec::new(),

@@ -132,7 +132,10 @@ mod imp {
             let uri = ctx.uri().filter(|_| readable);
             let path = uri.map(|uri| uri.decode_path_components().join("/"));
             let (status, reason) = (refused.status, &refused.reason);
-            if let Some(suppressed) = log::heard() {
+            // Every player asks without credentials first.
+            if refused.kind != Denied::Missing.as_str()
+                && let Some(suppressed) = log::heard()
+            {
                 let address = connection.address();
                 tracing::info!(%address, path, ?status, reason, suppressed, "RTSP request refused");
             }
@@ -170,8 +173,8 @@ fn pass(ctx: &RTSPContext, connection: &Connection, shared: &Shared) -> Result<(
         return Err(Refused::new(RTSPStatusCode::Forbidden, "not-permitted", reason));
     }
     if let Some(user) = visitor.name() {
-        let counted = connection.count_for(user);
-        counted.map_err(|refusal| {
+        let admitted = connection.admit(&shared.admission, user);
+        admitted.map_err(|refusal| {
             let labels = ["rtsp", refusal.as_str()];
             shared.metrics.sessions_refused.with_label_values(&labels).inc();
             Refused::busy(refusal.as_str(), refusal.to_string(), refusal.retry_after())
@@ -208,7 +211,7 @@ fn visitor(
     if auth.is_open() {
         return Ok(Visitor::default());
     }
-    let now = Timestamp::now().since(Timestamp::default());
+    let clock = || Timestamp::now().since(Timestamp::default());
     let address: IpAddr = connection.address().ip();
     let given = request.header(RTSPHeaderField::Authorization);
     let found = match &given {
@@ -216,15 +219,20 @@ fn visitor(
             connection.visitor().filter(|visitor| auth.is_current(visitor)).ok_or(Denied::Missing)
         }
         Some(given) => match (Credentials::parse(given), DigestAnswer::parse(given)) {
-            (Some(credentials), _) => auth.authenticate(address, &credentials, now),
+            (Some(credentials), _) => auth.authenticate(address, &credentials, clock),
             (None, Some(answer)) => {
                 let nonce = connection.nonce();
-                auth.authenticate_digest(address, &answer, name(method), nonce, now)
+                auth.authenticate_digest(address, &answer, name(method), nonce, clock())
             }
             (None, None) => Err(Denied::Missing),
         },
     };
     match found {
+        // What the connection plays, and what is counted and ended with it, is one user's.
+        Ok(visitor) if connection.user().is_some_and(|user| Some(user) != visitor.name()) => {
+            let reason = "the connection is another user's";
+            Err(Refused::new(RTSPStatusCode::Forbidden, "not-permitted", reason))
+        }
         Ok(visitor) => {
             connection.set_visitor(&visitor);
             Ok(visitor)

@@ -224,6 +224,7 @@ async function judge(problem, camera) {
   const said = await askCamera(camera);
   if (said.unreachable) return { verdict: "wait", title: "Server unreachable", detail: "No answer from the server. Is it running, and is the network up?" };
   if (said.unknown) return { verdict: "wait", title: "No such camera", detail: `The server has no camera “${camera}”.`, leastMs: 5000 };
+  if (said.forbidden) return { verdict: "end", title: "Not for you", detail: sentence(said.forbidden) };
   if (said.refused) return { verdict: "wait", title: "Not let in", detail: sentence(said.refused), leastMs: 2000 };
   if (said.away) return { verdict: "wait", title: "Camera lost", detail: sentence(said.away), leastMs };
   if (kind === "no-picture" || kind === "path-lost") {
@@ -247,6 +248,7 @@ async function askCamera(camera) {
     });
     const said = await response.json();
     if (response.status === 404) return { unknown: true };
+    if (response.status === 403) return { forbidden: said.detail };
     if (!response.ok) return { refused: said.detail ?? response.statusText };
     return said.ready ? {} : { away: said.reason ?? "no frames" };
   } catch {
