@@ -154,9 +154,7 @@ pub const ROWS: &[Row] = &[
         let found = joined.video()?.contains("\r\na=rtcp-mux-only\r\n");
         found.then(|| "it is there".into()).ok_or("it is not there".into())
     })
-    .missing(
-        "RFC 8858, section 4.2: an answerer must not; the draft is at odds with what it cites",
-    ),
+    .missing("RFC 8858 forbids it in an answer; the draft is at odds with what it cites"),
     row("4.5.2", "MUST", "a single MediaStream: each section has its msid", |stage| {
         let joined = stage.join(OFFER)?;
         attribute(joined.video()?, "a=msid:").map(str::to_owned)
