@@ -117,12 +117,12 @@ fn a_digest_answer_counts_like_a_password() {
 
 #[test]
 fn other_users_are_in_force_after_a_reload() {
-    let auth = Auth::new(&config());
+    let mut changed = config();
+    let auth = Auth::new(&changed);
     let otto = basic("otto", "otto's secret");
     come(&auth, &otto).unwrap();
     assert!(auth.is_valid(Some("otto"), "porch") && !auth.is_valid(Some("otto"), "cellar"));
     assert!(!auth.is_valid(None, "porch"), "nobody is let in without a name");
-    let mut changed = config();
     changed.users.pop();
     changed.users[0].cameras = Some(vec!["porch".into()]);
     let gone = auth.reload(&changed);

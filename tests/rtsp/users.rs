@@ -1,8 +1,9 @@
 //! RTSP with users: who gets in, by which proof, and what everybody else hears.
 
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lensline::admission::Limits;
 use lensline::config::{Auth, Role, User};
@@ -87,6 +88,64 @@ fn who_has_proved_himself_once_on_a_connection_is_known_there_until_the_users_ch
     house.auth.reload(&Auth { mode: None, users: users(false).users.split_off(1) });
     assert_eq!(viewer.ask("GET_PARAMETER", "", &[]).status, 401);
     drop(viewer);
+    house.empties();
+}
+
+#[test]
+fn strangers_take_no_places_and_have_few_connections() {
+    let house = House::open_with(Limits { rtsp_sessions_max: 1, ..LIMITS }, true);
+    house.auth.reload(&users(false));
+    let mut strangers: Vec<Viewer> =
+        (0..15).map(|_| Viewer::connect(house.address, "/cam")).collect();
+    for stranger in &mut strangers {
+        assert_eq!(stranger.ask("OPTIONS", "", &[]).status, 200);
+    }
+    let mut otto = Viewer::connect(house.address, "/cam");
+    assert_eq!(otto.ask("DESCRIBE", "", &[basic("otto")]).status, 200, "the one place is his");
+    strangers.push(Viewer::connect(house.address, "/cam"));
+    let mut one_more = Viewer::connect(house.address, "/cam");
+    let answer = one_more.ask("OPTIONS", "", &[]);
+    assert_eq!(answer.status, 503);
+    assert!(answer.headers.contains_key("retry-after"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !strangers.is_empty() {
+        assert!(Instant::now() < deadline, "{} strangers are still there", strangers.len());
+        std::thread::sleep(Duration::from_millis(100));
+        strangers.retain_mut(|stranger| stranger.is_open());
+    }
+    drop((otto, one_more));
+    house.empties();
+}
+
+#[test]
+fn a_connection_is_one_user_s() {
+    let house = house(false);
+    let mut both = users(false);
+    both.users[1].cameras = None;
+    house.auth.reload(&both);
+    let mut viewer = Viewer::connect(house.address, "/cam");
+    assert_eq!(viewer.ask("DESCRIBE", "", &[basic("otto")]).status, 200);
+    assert_eq!(viewer.ask("DESCRIBE", "", &[basic("dora")]).status, 403);
+    drop(viewer);
+    house.empties();
+}
+
+#[test]
+fn a_header_that_is_no_text_or_is_there_twice_is_refused_like_a_wrong_one() {
+    let house = House::open();
+    for header in
+        [&b"Scale: nan\xff"[..], b"Speed: inf\xff", b"Range: npt=0-5\xff", b"Scale: 1\r\nScale: 0"]
+    {
+        let mut stream = TcpStream::connect(house.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let start = format!("PLAY {} RTSP/1.0\r\nCSeq: 1\r\n", house.url("/cam"));
+        stream.write_all(&[start.as_bytes(), header, b"\r\n\r\n"].concat()).unwrap();
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with("RTSP/1.0 45"), "{header:?}: {answer}");
+        assert!(!answer.starts_with("RTSP/1.0 454"), "{header:?}: {answer}");
+    }
     house.empties();
 }
 

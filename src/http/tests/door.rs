@@ -1,5 +1,9 @@
 //! Who is let in where, with users.
 
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
 use super::*;
 use crate::config::{Auth as Users, Role, User};
 
@@ -117,6 +121,28 @@ async fn a_session_is_its_user_s_and_an_operator_of_the_camera_may_end_it() {
     let again = offer("otto").await.unwrap();
     let location = again.headers()["location"].to_str().unwrap().to_owned();
     assert_eq!(site.ask("otto", "DELETE", &location).await.status(), 200);
+    site.sessions(0).await;
+}
+
+#[tokio::test]
+async fn who_is_no_user_any_more_does_not_join_by_what_was_opened_before() {
+    let mut others = users();
+    let site = Site::open_for(&others, LIMITS).await;
+    let mut request = format!("ws://{}/ws/sim", site.address).into_client_request().unwrap();
+    let token = "Bearer otto-secret".parse().unwrap();
+    request.headers_mut().insert("authorization", token);
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    others.users.retain(|user| user.name != "otto");
+    assert_eq!(site.auth.reload(&others), ["otto".into()]);
+    let offer = serde_json::json!({ "type": "offer", "data": OFFER }).to_string();
+    socket.send(Message::text(offer)).await.unwrap();
+    let answer = loop {
+        match socket.next().await.unwrap().unwrap() {
+            Message::Text(text) => break text.to_string(),
+            _ => continue,
+        }
+    };
+    assert!(answer.contains("wrong-credentials"), "{answer}");
     site.sessions(0).await;
 }
 

@@ -114,6 +114,7 @@ struct Site {
     address: SocketAddr,
     scheme: &'static str,
     registry: Registry,
+    auth: Auth,
     metrics: Arc<Metrics>,
     heard: Arc<Mutex<Vec<Candidate>>>,
     sim: Arc<Camera>,
@@ -149,13 +150,14 @@ impl Site {
         }
         let heard = Arc::default();
         let signalling = Pretender { registry: registry.clone(), heard: Arc::clone(&heard) };
+        let auth = Auth::new(auth);
         let http = Http {
             catalog: Arc::new(Catalog::new(vec![Arc::clone(&sim), dead])),
             registry: registry.clone(),
             admission: Admission::new(limits),
             metrics: Arc::clone(&metrics),
             signalling: Arc::new(signalling),
-            auth: Auth::new(auth),
+            auth: auth.clone(),
             allowed_origins: vec!["https://friend.example".into()],
             allowed_hosts: Vec::new(),
             tls: tls.clone(),
@@ -182,6 +184,7 @@ impl Site {
             address,
             scheme,
             registry,
+            auth,
             metrics,
             heard,
             sim,

@@ -75,6 +75,22 @@ impl RtspConversation {
         self.answer().expect("an answer")
     }
 
+    /// Whether it has not been closed from the other side.
+    ///
+    /// # Panics
+    /// Where the socket cannot be asked.
+    pub fn is_open(&mut self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("a socket of ours");
+        let seen = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket of ours");
+        match seen {
+            Ok(0) => false,
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Sends a request.
     ///
     /// # Panics
