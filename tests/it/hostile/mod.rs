@@ -53,7 +53,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(120);
 const GROWTH_BYTES_MAX: u64 = 8 << 20;
 
 /// How long an honest request may take, in the midst of it all, on a busy machine.
-const HONEST_TIMEOUT: Duration = Duration::from_secs(10);
+const HONEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Seats for everybody, so that attacks get further than to a `503`. That seats run out is the
 /// scenario of `limits`.
