@@ -144,8 +144,10 @@ impl Shared {
         self.camera(camera)?;
         let facts = self.whep.get(session).filter(|facts| &*facts.camera == camera);
         let session = self.http.registry.get(session);
-        // Another's session is none, however its name was come by.
-        let own = session.filter(|session| session.user.as_ref() == visitor.name());
+        // Another's session is none, however its name was come by; nor is one that is about to end.
+        let own = session.filter(|session| {
+            session.user.as_ref() == visitor.name() && session.end_reason().is_none()
+        });
         own.zip(facts).ok_or_else(Problem::unknown_session)
     }
 }

@@ -140,14 +140,14 @@ pub struct Dice(u64);
 impl Dice {
     /// Dice with the seed of `LENSLINE_SEED`, or of the time; prints it.
     pub fn thrown() -> Self {
-        Self(Self::seed())
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
+        Self(Self::seed_or(now.into()))
     }
 
-    /// The seed alone.
-    pub fn seed() -> u64 {
+    /// The seed of `LENSLINE_SEED`, or this one; prints it.
+    pub fn seed_or(seed: u64) -> u64 {
         let given = std::env::var("LENSLINE_SEED").ok().and_then(|seed| seed.parse().ok());
-        let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos().into();
-        let seed: u64 = given.unwrap_or_else(now);
+        let seed = given.unwrap_or(seed);
         println!("LENSLINE_SEED={seed}");
         seed
     }

@@ -36,6 +36,10 @@ use crate::common::{Dice, Held, SMALL, SOON, alone, start};
 /// Requests where nobody says how many.
 const REQUESTS: u64 = 1_000;
 
+/// What is asked where nobody says otherwise: a gate asks the same each time, `ci/hostile` looks for
+/// more.
+const SEED: u64 = 2026;
+
 /// The first warms pools up, the others are held against each other.
 const ROUNDS: u64 = 3;
 
@@ -180,7 +184,7 @@ async fn ask_all_the_while(target: Target) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_hostile_requests_cost_honest_viewers_nothing_and_leave_nothing_behind() {
     let _machine = alone().await;
-    let seed = Dice::seed();
+    let seed = Dice::seed_or(SEED);
     let mut server = start(&format!("{CONFIG}{SMALL}")).await;
     let empty = Held::by(&server).await;
     let honest = Honest::join(&server).await;
