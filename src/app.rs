@@ -62,7 +62,6 @@ struct App {
     /// HTTP and the cameras; none ends before the stop.
     tasks: JoinSet<Result<(), Error>>,
     reload: Reload,
-    metrics: Arc<Metrics>,
     addresses: Addresses,
 }
 
@@ -152,11 +151,11 @@ impl App {
             admission,
             auth,
             identities,
-            metrics: Arc::clone(&metrics),
+            metrics,
             catalog: Arc::clone(&catalog),
             registry: registry.clone(),
         };
-        Ok(Self { reload, catalog, registry, teardowns, shutdown, rtsp, tasks, metrics, addresses })
+        Ok(Self { reload, catalog, registry, teardowns, shutdown, rtsp, tasks, addresses })
     }
 
     /// Waits until every rendition has shown what it is like, at most [`FIRST_FRAME_TIMEOUT`].
@@ -210,7 +209,7 @@ impl App {
     fn tell_expiry(&self) {
         for identity in &self.reload.identities {
             let expires =
-                self.metrics.tls.certificate_expires.with_label_values(&[identity.door()]);
+                self.reload.metrics.tls.certificate_expires.with_label_values(&[identity.door()]);
             expires.set(i64::try_from(identity.not_after().as_secs()).unwrap_or(i64::MAX));
         }
     }

@@ -43,6 +43,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Time since boot, for what takes any clock that never goes back.
+    pub const fn since_boot(self) -> Duration {
+        Duration::from_nanos(self.as_nanos())
+    }
+
     /// How long after `earlier` this is; zero where it is not after it.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -117,6 +122,11 @@ fn read(clock: rustix::time::ClockId) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Whole seconds of `wait`, rounded up: who comes back then is not too early.
+pub const fn whole_seconds(wait: Duration) -> u64 {
+    if wait.subsec_nanos() > 0 { wait.as_secs() + 1 } else { wait.as_secs() }
 }
 
 #[cfg(test)]

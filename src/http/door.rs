@@ -78,7 +78,7 @@ async fn visitor(auth: &Auth, peer: IpAddr, headers: &HeaderMap) -> Result<Visit
         return Ok(visitor);
     }
     let auth = auth.clone();
-    let clock = || Timestamp::now().since(Timestamp::default());
+    let clock = || Timestamp::now().since_boot();
     let check = tokio::task::spawn_blocking(move || auth.authenticate(peer, &credentials, clock));
     check.await.unwrap_or(Err(Denied::Busy { retry_after: Duration::from_secs(1) }))
 }

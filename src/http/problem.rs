@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::signalling::CandidateError;
 use crate::admission::Refusal;
 use crate::catalog::{Camera, ControlError};
+use crate::clock::whole_seconds;
 
 /// What `type` begins with; the rest is the problem's short name.
 pub(super) const TYPE_PREFIX: &str = "urn:lensline:problem:";
@@ -115,7 +116,7 @@ impl Problem {
             status: self.0.status.as_u16(),
             detail: self.0.detail.clone(),
             remedy: self.0.remedy.clone(),
-            retry_after_s: self.0.retry_after.map(seconds),
+            retry_after_s: self.0.retry_after.map(whole_seconds),
             members: self.0.members.clone(),
         };
         serde_json::to_value(details).unwrap_or_default()
@@ -297,15 +298,10 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, json);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = self.0.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         headers.extend(self.0.headers);
         response.extensions_mut().insert(Kind(self.0.kind));
         response
     }
-}
-
-/// Whole seconds, rounded up: who comes back then is not too early.
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

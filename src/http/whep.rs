@@ -52,7 +52,7 @@ impl Facts {
     /// Counts a change that is asked for, where it may be.
     fn count(&self) -> Result<(), Problem> {
         let mut patches = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
-        if patches.take(Timestamp::now().since(Timestamp::default())) {
+        if patches.take(Timestamp::now().since_boot()) {
             return Ok(());
         }
         let max = patches.per_second_max();
@@ -94,8 +94,7 @@ impl Shared {
         if let Some(reason) = camera.unready_reason(now) {
             return Err(Problem::camera_away(camera, &reason));
         }
-        let since_start = now.since(Timestamp::default());
-        let permit = self.http.admission.admit(Kind::Webrtc, peer.ip(), since_start);
+        let permit = self.http.admission.admit(Kind::Webrtc, peer.ip(), now.since_boot());
         let roomy = |_: &Permit| descriptors::admits(self.http.signalling.guest());
         let permit =
             permit.and_then(|permit| Some(permit).filter(roomy).ok_or(Refusal::Descriptors));

@@ -280,7 +280,7 @@ impl Conversation {
     }
 
     fn count(&mut self) -> Result<(), Farewell> {
-        if self.messages.take(Timestamp::now().since(Timestamp::default())) {
+        if self.messages.take(Timestamp::now().since_boot()) {
             return Ok(());
         }
         let max = self.messages.per_second_max();

@@ -135,7 +135,7 @@ impl Connection {
         if let Some(permit) = self.permit.get() {
             return permit.count_for(user);
         }
-        let now = Timestamp::now().since(Timestamp::default());
+        let now = Timestamp::now().since_boot();
         let permit = admission.admit(Kind::Rtsp, self.address.ip(), now)?;
         permit.count_for(user)?;
         // One thread answers a connection's requests.

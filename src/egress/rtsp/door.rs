@@ -165,7 +165,7 @@ impl Door {
     /// the rate of joins, are not for strangers to use up.
     fn admit(&self, address: IpAddr) -> Result<Option<Permit>, admission::Refusal> {
         let permit = if self.shared.auth.is_open() {
-            let now = Duration::from_nanos(Timestamp::now().as_nanos());
+            let now = Timestamp::now().since_boot();
             Some(self.shared.admission.admit(Kind::Rtsp, address, now)?)
         } else {
             self.admit_stranger(network(address))?;

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::request::Request;
 use super::server::Shared;
 use crate::auth::{Credentials, Denied, DigestAnswer, Visitor};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, whole_seconds};
 use crate::log;
 use crate::metrics;
 use crate::password::REALM;
@@ -56,8 +56,8 @@ impl Refused {
 
     /// For what passes by itself.
     fn busy(kind: &'static str, reason: impl Into<String>, retry_after: Duration) -> Self {
-        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        let retry_after = (RTSPHeaderField::RetryAfter, seconds.max(1).to_string());
+        let seconds = whole_seconds(retry_after).max(1);
+        let retry_after = (RTSPHeaderField::RetryAfter, seconds.to_string());
         let refused = Self::new(RTSPStatusCode::ServiceUnavailable, kind, reason);
         Self { headers: vec![retry_after], ..refused }
     }
@@ -211,7 +211,7 @@ fn visitor(
     if auth.is_open() {
         return Ok(Visitor::default());
     }
-    let clock = || Timestamp::now().since(Timestamp::default());
+    let clock = || Timestamp::now().since_boot();
     let address: IpAddr = connection.address().ip();
     let given = request.header(RTSPHeaderField::Authorization);
     let found = match &given {
